@@ -1,0 +1,1 @@
+"""What an accelerator costs on an FPGA: devices, memories and the rules that map them."""

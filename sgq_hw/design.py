@@ -1,0 +1,383 @@
+"""The design: every width, depth, memory and load target of one accelerator, computed once.
+
+Templates, packer, cycle model and memory budget all read this object, so they cannot disagree.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from sgq_hw.bundle import Manifest
+from sgq_hw.errors import InputError
+from sgq_hw.lowering import Capacity, Pass, Program, lower
+from sgq_hw.records import RecordFormat
+
+MAX_LANES = 64
+STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
+DEFAULT_STREAM_BITS = 64
+FIFO_ADDR_BITS = 5
+COUNTER_BITS = 48
+MIN_BLOCK_DEPTH = 33
+"""Memories of fewer words are asked for as distributed RAM: a block would stay nearly empty."""
+
+ERRORS = {
+    "ERR_NONE": 0,
+    "ERR_HEADER": 1,
+    "ERR_CAPACITY": 2,
+    "ERR_EARLY_TLAST": 3,
+    "ERR_LATE_TLAST": 4,
+    "ERR_INDEX": 5,
+    "ERR_ROW_COUNT": 6,
+    "ERR_ROW_LENGTH": 7,
+    "ERR_NOT_LOADED": 8,
+    "ERR_WORD_COUNT": 9,
+}
+PACKET_TYPES = {
+    "constants": 1,
+    "weights": 2,
+    "channels": 3,
+    "table": 4,
+    "graph": 5,
+    "edges": 6,
+    "inference": 16,
+}
+
+
+def address_bits(words: int) -> int:
+    """Return the bits that address `words` words, at least 1."""
+    return max(1, (words - 1).bit_length())
+
+
+def count_bits(largest: int) -> int:
+    """Return the bits that count from 0 to `largest`."""
+    return max(1, largest.bit_length())
+
+
+def signed_container(bits: int, signed: bool) -> int:
+    """Return the two's complement width that holds a code."""
+    return bits if signed else bits + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One memory of the design, as it is emitted and as it is priced.
+
+    Attributes:
+        name: Instance name.
+        role: `weight`, `edge`, `table`, `channel`, `feature` or `fifo`.
+        width: Bits of a word.
+        depth: Words.
+        style: `block` or `distributed`, emitted as `ram_style`.
+        rom: Read only, contents baked in.
+        index: Number among the memories of its role.
+        table: Name of the node table, for `table`.
+    """
+
+    name: str
+    role: str
+    width: int
+    depth: int
+    style: str
+    rom: bool = False
+    index: int = 0
+    table: str = ""
+
+    @property
+    def bits(self) -> int:
+        """Stored bits."""
+        return self.width * self.depth
+
+    @property
+    def addr_bits(self) -> int:
+        """Bits of an address."""
+        return address_bits(self.depth)
+
+    @property
+    def module(self) -> str:
+        """Verilog module."""
+        return f"sgq_{'rom' if self.rom else 'ram'}_{self.style}"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTarget:
+    """What a load packet can fill.
+
+    Attributes:
+        number: Position in the loader's list.
+        kind: A key of `PACKET_TYPES`.
+        index: Index field of the packet header (pass or table).
+        name: What a reader calls it.
+        bits: Width of a word.
+        words: Words of a packet, or 0 where they follow the loaded graph.
+        words_text: The same for the register documentation.
+        memory: The memory it fills, or "".
+        follows_graph: Whether a new graph makes it stale.
+    """
+
+    number: int
+    kind: str
+    index: int
+    name: str
+    bits: int
+    words: int
+    words_text: str
+    memory: str = ""
+    follows_graph: bool = False
+
+    @property
+    def type(self) -> int:
+        """Type field of the packet header."""
+        return PACKET_TYPES[self.kind]
+
+
+@dataclass(frozen=True)
+class Design:
+    """One accelerator.
+
+    Attributes:
+        manifest: The network.
+        pes: Processing elements (1 in this version).
+        lanes: Lanes of each.
+        stream_bits: Bits of a stream beat.
+        capacity: What it is sized for.
+        sparse_input: Whether inputs come as (index, value) records or as complete rows.
+        rom: Whether parameters and graph are baked in.
+        program: The lowered network.
+    """
+
+    manifest: Manifest
+    pes: int
+    lanes: int
+    stream_bits: int
+    capacity: Capacity
+    sparse_input: bool
+    rom: bool
+    program: Program
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """The passes in running order."""
+        return self.program.passes
+
+    @cached_property
+    def edge_record(self) -> RecordFormat:
+        """Record of an entry of the aggregation matrix."""
+        edge = self.manifest.edge
+        return RecordFormat.make(
+            last=1,
+            valid=0 if self.manifest.self_loops else 1,
+            slot=0,
+            bank=0,
+            address=address_bits(self.capacity.nodes),
+            value=0 if edge is None else edge.bits,
+        )
+
+    @cached_property
+    def input_record(self) -> RecordFormat:
+        """Record of a streamed input."""
+        spec = self.manifest.input
+        if not self.sparse_input:
+            return RecordFormat.make(value=spec.bits)
+        binary = spec.bits == 1 and not spec.signed
+        return RecordFormat.make(
+            last=1,
+            valid=1,
+            slot=0,
+            bank=0,
+            address=address_bits(spec.channels),
+            value=0 if binary else spec.bits,
+        )
+
+    @cached_property
+    def value_bits(self) -> int:
+        """Signed width of walked values: inputs, walked features, edge values."""
+        spec = self.manifest.input
+        widths = [signed_container(spec.bits, spec.signed)]
+        for step, previous in zip(self.passes[1:], self.passes, strict=False):
+            if step.front == "combine_buffer":
+                widths.append(signed_container(previous.bits, previous.signed))
+        if self.manifest.edge is not None:
+            widths.append(self.manifest.edge.bits + 1)
+        return max(widths)
+
+    @cached_property
+    def feature_bits(self) -> int:
+        """Signed width of a channel read from the feature buffer."""
+        return max(signed_container(r.bits, r.signed) for r in self.program.regions)
+
+    @cached_property
+    def weight_bits(self) -> int:
+        """Width of a weight."""
+        return max(layer.weight.bits for layer in self.manifest.layers)
+
+    @cached_property
+    def out_bits(self) -> int:
+        """Signed width of a result."""
+        return max(signed_container(step.bits, step.signed) for step in self.passes)
+
+    @cached_property
+    def acc_bits(self) -> int:
+        """Width of an accumulator: proved, and no narrower than a product."""
+        operand = self.weight_bits
+        if self.manifest.edge is not None:
+            operand = max(operand, self.feature_bits)
+        product = max(self.value_bits + operand, self.feature_bits)
+        return max(product, *(step.bound.accumulator_bits for step in self.passes))
+
+    @cached_property
+    def multiplier_bits(self) -> int:
+        """Width of the multiplier M."""
+        return max(step.multiplier.bits for step in self.passes)
+
+    @cached_property
+    def bias_bits(self) -> int:
+        """Width of a bias, 1 where no pass has one."""
+        widths = [
+            self.manifest.layers[step.layer].epilogue(step.stage).bias_bits for step in self.passes
+        ]
+        return max(1, *widths)
+
+    @cached_property
+    def shift_bits(self) -> int:
+        """Bits of a shift."""
+        return count_bits(max(step.shift for step in self.passes))
+
+    @cached_property
+    def total_bits(self) -> int:
+        """Width of the epilogue's sum for any constants that fit its registers."""
+        product = max(step.bound.accumulator for step in self.passes) << self.multiplier_bits
+        total = product + (1 << (self.bias_bits - 1)) + (1 << ((1 << self.shift_bits) - 1))
+        floor = max(self.acc_bits + self.multiplier_bits, self.bias_bits, self.out_bits)
+        return max(total.bit_length() + 1, floor + 1)
+
+    @cached_property
+    def has_channel_multipliers(self) -> bool:
+        """Whether the channel memory also holds multipliers."""
+        return any(step.multiplier.kind == "channel" for step in self.passes)
+
+    @cached_property
+    def has_bias(self) -> bool:
+        """Whether the channel memory holds biases."""
+        return any(step.has_bias for step in self.passes)
+
+    @cached_property
+    def channel_width(self) -> int:
+        """Bits of a channel memory word: biases, then multipliers."""
+        width = self.lanes * self.bias_bits if self.has_bias else 0
+        return width + (self.lanes * self.multiplier_bits if self.has_channel_multipliers else 0)
+
+    @cached_property
+    def memories(self) -> tuple[Memory, ...]:
+        """Every memory of the design."""
+        rom = self.rom
+        capacity = self.capacity
+        found = [
+            self._memory("weight_memory", "weight", self.lanes * self.weight_bits,
+                         self.program.weight_words, rom),
+            self._memory("edge_memory", "edge", self.pes * self.edge_record.bits,
+                         capacity.edges, rom),
+        ]  # fmt: skip
+        found += [
+            self._memory(f"table{index}_memory", "table", table.bits, capacity.nodes, rom, index,
+                         table.name)
+            for index, table in enumerate(self.manifest.node_tables)
+        ]  # fmt: skip
+        if self.channel_width:
+            words = self.program.channel_words
+            found.append(
+                self._memory("channel_memory", "channel", self.channel_width, words, rom)
+            )
+        found += [
+            self._memory(f"region{index}_memory", "feature", self.lanes * region.bits,
+                         region.chunks * capacity.nodes, False, index)
+            for index, region in enumerate(self.program.regions)
+        ]  # fmt: skip
+        code_bits = self.passes[-1].bits
+        found.append(
+            self._memory("output_fifo", "fifo", self.lanes * code_bits + 2, 1 << FIFO_ADDR_BITS,
+                         False)
+        )  # fmt: skip
+        return tuple(found)
+
+    @staticmethod
+    def _memory(
+        name: str, role: str, width: int, depth: int, rom: bool, index: int = 0, table: str = ""
+    ) -> Memory:
+        style = "block" if depth >= MIN_BLOCK_DEPTH else "distributed"
+        return Memory(name, role, width, depth, style, rom, index, table)
+
+    def memory(self, name: str) -> Memory:
+        """Return a memory by its instance name."""
+        return next(memory for memory in self.memories if memory.name == name)
+
+    @cached_property
+    def targets(self) -> tuple[LoadTarget, ...]:
+        """What load packets can fill, in the order in which the packer sends them."""
+        if self.rom:
+            return ()
+        found: list[LoadTarget] = []
+
+        def add(kind: str, index: int, name: str, bits: int, words: int, **more: object) -> None:
+            text = str(more.pop("words_text", words))
+            found.append(
+                LoadTarget(len(found), kind, index, name, bits, words, text, **more)  # type: ignore[arg-type]
+            )
+
+        for step in self.passes:
+            add("constants", step.index, f"constants of pass {step.index} (shift, then multiplier)",
+                self.shift_bits + self.multiplier_bits, 1)  # fmt: skip
+        weight = self.memory("weight_memory")
+        add("weights", 0, "weights", weight.width, weight.depth, memory=weight.name)
+        if self.channel_width:
+            channel = self.memory("channel_memory")
+            add("channels", 0, "biases", channel.width, channel.depth, memory=channel.name)
+        add("graph", 0, "graph size {edge words[31:0], nodes[31:0]}", 64, 1)
+        edge = self.memory("edge_memory")
+        add("edges", 0, "edge records", edge.width, 0, words_text="edge words of the graph",
+            memory=edge.name, follows_graph=True)  # fmt: skip
+        for index, table in enumerate(self.manifest.node_tables):
+            add("table", index, f"node factors '{table.rule}'", table.bits, 0,
+                words_text="nodes of the graph", memory=f"table{index}_memory",
+                follows_graph=True)  # fmt: skip
+        return tuple(found)
+
+    @property
+    def records_per_beat(self) -> int:
+        """Input records that one stream beat holds."""
+        return self.stream_bits // self.input_record.bits
+
+
+def make_design(
+    manifest: Manifest,
+    *,
+    lanes: int,
+    capacity: Capacity,
+    pes: int = 1,
+    stream_bits: int = DEFAULT_STREAM_BITS,
+    sparse_input: bool = True,
+    rom: bool = False,
+) -> Design:
+    """Size an accelerator.
+
+    Raises:
+        InputError: an option outside its range, or a network that cannot be built.
+    """
+    if pes != 1:
+        raise InputError(f"--pes: {pes}; this version builds 1 processing element")
+    if not 1 <= lanes <= MAX_LANES:
+        raise InputError(f"--lanes: {lanes} is outside 1 to {MAX_LANES}")
+    if stream_bits not in STREAM_BITS_CHOICES:
+        choices = ", ".join(map(str, STREAM_BITS_CHOICES))
+        raise InputError(f"--stream-bits: {stream_bits} is none of {choices}")
+    for name in ("nodes", "edges", "row_edges", "row_nonzeros"):
+        value = getattr(capacity, name)
+        if not 1 <= value < 1 << 31:
+            raise InputError(f"--capacity: {name}={value} is outside 1 to 2**31 - 1")
+    program = lower(manifest, lanes, capacity)
+    design = Design(manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program)
+    if design.input_record.bits > stream_bits:
+        raise InputError(
+            f"--stream-bits: {stream_bits} holds no input record of {design.input_record.bits} bits"
+        )
+    if design.total_bits > 62:
+        raise InputError(f"epilogue: {design.total_bits} bits, more than the 62 supported")
+    return design

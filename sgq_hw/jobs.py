@@ -1,0 +1,166 @@
+"""Simulation jobs: what one run of the harness feeds in and expects, as files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sgq_hw.bundle import Bundle
+from sgq_hw.design import Design
+from sgq_hw.golden.feature_buffer import feature_buffer
+from sgq_hw.golden.network import Trace
+from sgq_hw.packer import Beats, input_packet, load_packets, output_beats
+from sgq_hw.words import hex_lines, pack_words, write_lines
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Stalls:
+    """Random stalls: gaps before input beats and refusals of output beats, in 1/256."""
+
+    input_gap: int = 0
+    output_stall: int = 0
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of the harness.
+
+    Attributes:
+        stream: Lines of the input stream: mark and TLAST digit, then data.
+        results: Lines of the words that the passes write.
+        output: Lines of the output stream.
+        real_words: Channel codes among the results that are no padding.
+        stalls: Random stalls.
+    """
+
+    stream: list[str]
+    results: list[str]
+    output: list[str]
+    real_words: int
+    stalls: Stalls = Stalls()
+
+
+def result_lines(design: Design, trace: Trace) -> list[str]:
+    """Return the words that one inference writes, in order: pass, row, chunk, containers."""
+    lines: list[str] = []
+    bits = design.lanes * design.out_bits
+    for step in design.passes:
+        codes = trace[step.layer, step.stage]
+        nodes = len(codes)
+        words = feature_buffer(codes, design.lanes, nodes).reshape(step.chunks, nodes, -1)
+        in_order = words.transpose(1, 0, 2).reshape(nodes * step.chunks, design.lanes)
+        prefixes = [
+            f"{step.index:x} {row:x} {chunk:x} "
+            for row in range(nodes)
+            for chunk in range(step.chunks)
+        ]
+        lines += hex_lines(pack_words(in_order, design.out_bits), bits, prefixes)
+    return lines
+
+
+def marked(beats: Beats) -> list[str]:
+    """Return stream lines whose mark says that they belong to an inference."""
+    return [f"{2 + int(line[0])}{line[1:]}" for line in beats.lines()]
+
+
+def inference_job(
+    design: Design,
+    bundle: Bundle,
+    trace: Trace,
+    *,
+    inferences: int = 1,
+    load: bool = True,
+    stalls: Stalls | None = None,
+) -> Job:
+    """Load a network and graph, then run the same inference several times back to back."""
+    stream = load_packets(design, bundle).lines() if load else []
+    stream += marked(input_packet(design, bundle.workload)) * inferences
+    final = design.passes[-1]
+    output = output_beats(design, trace[final.layer, final.stage]).lines()
+    return Job(
+        stream=stream,
+        results=result_lines(design, trace) * inferences,
+        output=output * inferences,
+        real_words=inferences * sum(codes.size for codes in trace.values()),
+        stalls=stalls or Stalls(),
+    )
+
+
+def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write the files that the harness reads."""
+    for index, job in enumerate(jobs):
+        stalls = job.stalls
+        settings = (
+            f"{stalls.input_gap:x} {stalls.output_stall:x} {stalls.seed:x} "
+            f"{len(job.output):x} {len(job.results):x}"
+        )
+        write_lines(folder / f"job{index}_settings.hex", [settings])
+        write_lines(folder / f"job{index}_stream.hex", job.stream)
+        write_lines(folder / f"job{index}_results.hex", job.results)
+        write_lines(folder / f"job{index}_output.hex", job.output)
+
+
+@dataclass(slots=True)
+class JobReport:
+    """What the harness measured in one job; cycles are clock cycles.
+
+    Attributes:
+        compared: Compared lanes, padding included.
+        mismatches: Words that differ, are missing or too many.
+        words, beats: Result words and output beats seen.
+        inferences: Finished inferences.
+        interval: Cycles between the last two finished inferences.
+        latency: Cycles from the first beat of an inference to its last output beat.
+        load_cycles: Cycles from the first to the last load beat.
+        stalled_inputs, stalled_outputs: Cycles in which a valid beat was not taken.
+        source_done: Whether the whole input was taken.
+        error: Sticky error code at the end.
+        counters: Performance counters.
+        details: Lines about single mismatches.
+    """
+
+    compared: int
+    mismatches: int
+    words: int
+    beats: int
+    inferences: int
+    interval: int
+    latency: int
+    load_cycles: int
+    stalled_inputs: int
+    stalled_outputs: int
+    source_done: bool
+    error: int
+    counters: list[int]
+    details: list[list[int]]
+
+
+def read_report(path: Path) -> tuple[list[JobReport], int | None]:
+    """Parse the harness's report: jobs, and the total cycles (None where the run ended early)."""
+    jobs: list[JobReport] = []
+    details: list[list[int]] = []
+    cycles: int | None = None
+    if not path.is_file():
+        return jobs, cycles
+    for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+        kind, *fields = line.split()
+        if kind == "mismatch":
+            details.append([int(field) for field in fields])
+        elif kind == "job":
+            numbers = [int(field) for field in fields]
+            jobs.append(
+                JobReport(*numbers[1:11], bool(numbers[11]), 0, [], details)  # type: ignore[call-arg]
+            )
+            details = []
+        elif kind == "error":
+            jobs[int(fields[0])].error = int(fields[1])
+        elif kind == "counter":
+            jobs[int(fields[0])].counters.append(int(fields[2]))
+        elif kind == "end":
+            cycles = int(fields[0])
+    return jobs, cycles

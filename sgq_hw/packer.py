@@ -1,0 +1,266 @@
+"""The packer: weights, graph and inputs as memory images and stream packets of one design."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sgq_hw.bundle import Bundle, Workload
+from sgq_hw.design import PACKET_TYPES, Design, LoadTarget
+from sgq_hw.errors import InputError
+from sgq_hw.golden.feature_buffer import feature_buffer
+from sgq_hw.records import row_records
+from sgq_hw.words import Words, hex_lines, join_words, pack_words
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Beats:
+    """A stretch of an AXI4-Stream.
+
+    Attributes:
+        data: Little-endian bytes, uint8 [beats, stream bits / 8].
+        last: TLAST of each beat, bool [beats].
+    """
+
+    data: Words
+    last: npt.NDArray[np.bool_]
+
+    def lines(self) -> list[str]:
+        """Return one hexadecimal line a beat: TLAST digit, then data."""
+        prefixes = ["1" if last else "0" for last in self.last]
+        return hex_lines(self.data, 8 * self.data.shape[1], prefixes)
+
+
+def join_beats(parts: list[Beats]) -> Beats:
+    """Put stretches one after the other."""
+    return Beats(
+        np.concatenate([part.data for part in parts]), np.concatenate([part.last for part in parts])
+    )
+
+
+def check_fits(design: Design, bundle: Bundle) -> None:
+    """Refuse a network or graph that the design cannot hold.
+
+    Raises:
+        InputError: one line naming the limit and the largest value that fits.
+    """
+    manifest, other = design.manifest, bundle.network.manifest
+    if len(other.layers) != len(manifest.layers):
+        raise InputError(f"layers: {len(other.layers)}; the design has {len(manifest.layers)}")
+    for what in ("normalisation", "self_loops", "input", "edge"):
+        mine, theirs = getattr(manifest, what), getattr(other, what)
+        if what == "edge" and mine is not None and theirs is not None:
+            mine, theirs = mine.bits, theirs.bits
+        if mine != theirs:
+            raise InputError(f"{what}: {theirs}; the design was generated for {mine}")
+    for index, (mine, theirs) in enumerate(zip(manifest.layers, other.layers, strict=True)):
+        for what in ("in_channels", "out_channels", "association"):
+            if getattr(mine, what) != getattr(theirs, what):
+                raise InputError(
+                    f"layers[{index}].{what}: {getattr(theirs, what)}; "
+                    f"the design has {getattr(mine, what)}"
+                )
+        if theirs.weight.bits > manifest.layers[index].weight.bits:
+            raise InputError(
+                f"layers[{index}].weight.bits: {theirs.weight.bits}; at most {mine.weight.bits} fit"
+            )
+        for stage in mine.stages:
+            _check_stage(design, index, stage, bundle)
+    workload = bundle.workload
+    sizes = {
+        "nodes": workload.num_nodes,
+        "edges": edge_record_count(workload),
+        "row_edges": int(np.diff(workload.indptr).max(initial=0)),
+    }
+    if design.sparse_input:
+        sizes["row_nonzeros"] = int(np.diff(workload.x_indptr).max(initial=0))
+    for name, size in sizes.items():
+        limit = getattr(design.capacity, name)
+        if size > limit:
+            raise InputError(f"{workload.name}: {name}: {size}; the largest that fits is {limit}")
+
+
+def _check_stage(design: Design, index: int, stage: str, bundle: Bundle) -> None:
+    mine = design.manifest.layers[index].epilogue(stage)
+    theirs = bundle.network.manifest.layers[index].epilogue(stage)
+    where = f"layers[{index}].{stage}"
+    if (mine.output.bits, mine.output.signed) != (theirs.output.bits, theirs.output.signed):
+        raise InputError(f"{where}.output: {theirs.output}; the design has {mine.output}")
+    if (mine.multiplier.kind, mine.multiplier.table) != (
+        theirs.multiplier.kind,
+        theirs.multiplier.table,
+    ):
+        raise InputError(f"{where}.multiplier: {theirs.multiplier}; the design has another kind")
+    limits = {
+        "shift": (theirs.shift, (1 << design.shift_bits) - 1),
+        "bias_bits": (theirs.bias_bits, design.bias_bits if mine.bias_bits else 0),
+        "multiplier.bits": (theirs.multiplier.bits, mine.multiplier.bits),
+    }
+    for name, (value, limit) in limits.items():
+        if value > limit:
+            raise InputError(f"{where}.{name}: {value}; at most {limit} fit")
+
+
+def edge_record_count(workload: Workload) -> int:
+    """Return the edge records of a graph: its entries, and one for every empty row."""
+    return int(np.maximum(np.diff(workload.indptr), 1).sum())
+
+
+def _lane_words(design: Design, matrix: IntArray) -> IntArray:
+    """Lay a matrix [rows, channels] out as words, chunk by chunk, [chunks * rows, lanes]."""
+    return feature_buffer(matrix, design.lanes, len(matrix))
+
+
+def _weight_codes(design: Design, bundle: Bundle) -> IntArray:
+    return np.concatenate(
+        [
+            _lane_words(design, bundle.network.weights[step.layer])
+            for step in design.passes
+            if step.stage == "combine"
+        ]
+    )
+
+
+def _channel_words(design: Design, bundle: Bundle) -> Words:
+    network = bundle.network
+    biases, multipliers = [], []
+    for step in design.passes:
+        key = (step.layer, step.stage)
+        if not step.has_bias and step.multiplier.kind != "channel":
+            continue
+        zeros = np.zeros(step.out_channels, np.int64)
+        biases.append(_lane_words(design, network.biases.get(key, zeros)[None, :]))
+        multipliers.append(_lane_words(design, network.multipliers.get(key, zeros)[None, :]))
+    parts = []
+    if design.has_bias:
+        parts.append((np.concatenate(biases), design.bias_bits))
+    if design.has_channel_multipliers:
+        parts.append((np.concatenate(multipliers), design.multiplier_bits))
+    return join_words(parts)
+
+
+def edge_records(design: Design, workload: Workload) -> IntArray:
+    """Return the edge records of a graph, int64 [records]."""
+    return row_records(workload.indptr, workload.indices, workload.edge_codes, design.edge_record)
+
+
+def target_words(design: Design, bundle: Bundle, target: LoadTarget) -> Words:
+    """Return the words of one load packet."""
+    workload = bundle.workload
+    if target.kind == "constants":
+        step = design.passes[target.index]
+        epilogue = bundle.network.manifest.layers[step.layer].epilogue(step.stage)
+        value = epilogue.multiplier.value if epilogue.multiplier.kind == "layer" else 1
+        return pack_words(
+            np.array([[epilogue.shift | value << design.shift_bits]]), target.bits
+        )
+    if target.kind == "weights":
+        return pack_words(_weight_codes(design, bundle), design.weight_bits)
+    if target.kind == "channels":
+        return _channel_words(design, bundle)
+    if target.kind == "graph":
+        return pack_words(np.array([[workload.num_nodes, edge_record_count(workload)]]), 32)
+    if target.kind == "edges":
+        return pack_words(edge_records(design, workload)[:, None], target.bits)
+    name = design.manifest.node_tables[target.index].name
+    return pack_words(workload.node_tables[name][:, None], target.bits)
+
+
+def memory_images(design: Design, bundle: Bundle) -> dict[str, tuple[Words, int]]:
+    """Return the contents of every memory that is filled before an inference: (words, bits)."""
+    images: dict[str, tuple[Words, int]] = {}
+    loadable = Design(
+        design.manifest, design.pes, design.lanes, design.stream_bits, design.capacity,
+        design.sparse_input, rom=False, program=design.program,
+    )  # fmt: skip
+    for target in loadable.targets:
+        if target.memory:
+            images[target.memory] = (target_words(loadable, bundle, target), target.bits)
+    return images
+
+
+def _packet(design: Design, kind: str, index: int, count: int, payload: Words) -> Beats:
+    size = design.stream_bits // 8
+    header = np.array([[kind_index(kind) | index << 8, count]], np.int64)
+    head = _to_beats(pack_words(header, 32).reshape(1, -1), size)
+    data = np.concatenate([head, payload])
+    last = np.zeros(len(data), np.bool_)
+    last[-1] = True
+    return Beats(data, last)
+
+
+def kind_index(kind: str) -> int:
+    """Return the type field of a packet header."""
+    return PACKET_TYPES[kind]
+
+
+def _to_beats(words: Words, size: int) -> Words:
+    """Cut words into beats, low beat first; each word starts a beat."""
+    beats = -(-words.shape[1] // size)
+    padded = np.zeros((len(words), beats * size), np.uint8)
+    padded[:, : words.shape[1]] = words
+    return padded.reshape(-1, size)
+
+
+def load_packets(design: Design, bundle: Bundle) -> Beats:
+    """Return the packets that load a network and a graph.
+
+    Raises:
+        InputError: something does not fit the design.
+    """
+    check_fits(design, bundle)
+    size = design.stream_bits // 8
+    parts = []
+    for target in design.targets:
+        words = target_words(design, bundle, target)
+        parts.append(
+            _packet(design, target.kind, target.index, len(words), _to_beats(words, size))
+        )
+    if not parts:
+        return Beats(np.zeros((0, size), np.uint8), np.zeros(0, np.bool_))
+    return join_beats(parts)
+
+
+def input_records(design: Design, workload: Workload) -> IntArray:
+    """Return the records of one inference, int64 [records]."""
+    channels = design.manifest.input.channels
+    if design.sparse_input:
+        return row_records(
+            workload.x_indptr, workload.x_indices, workload.x_codes, design.input_record
+        )
+    dense = np.zeros((workload.num_nodes, channels), np.int64)
+    rows = np.repeat(np.arange(workload.num_nodes), np.diff(workload.x_indptr))
+    dense[rows, workload.x_indices] = 1 if workload.x_codes is None else workload.x_codes
+    return design.input_record.pack(value=dense.reshape(-1))
+
+
+def input_packet(design: Design, workload: Workload) -> Beats:
+    """Return the packet of one inference."""
+    records = input_records(design, workload)
+    per_beat = design.records_per_beat
+    padded = np.zeros(-(-len(records) // per_beat) * per_beat, np.int64)
+    padded[: len(records)] = records
+    words = pack_words(padded.reshape(-1, per_beat), design.input_record.bits)
+    payload = _to_beats(words, design.stream_bits // 8)
+    return _packet(design, "inference", 0, workload.num_nodes, payload)
+
+
+def output_beats(design: Design, logits: IntArray) -> Beats:
+    """Return the beats in which the results of one inference leave, int64 [nodes, channels]."""
+    size = design.stream_bits // 8
+    final = design.passes[-1]
+    nodes = len(logits)
+    full = final.chunks - 1
+    parts = []
+    if full:
+        whole = logits[:, : full * design.lanes].reshape(nodes * full, design.lanes)
+        beats = _to_beats(pack_words(whole, final.bits), size)
+        parts.append(beats.reshape(nodes, -1, size))
+    rest = _to_beats(pack_words(logits[:, full * design.lanes :], final.bits), size)
+    parts.append(rest.reshape(nodes, -1, size))
+    data = np.concatenate(parts, axis=1).reshape(-1, size)
+    last = np.zeros(len(data), np.bool_)
+    last[-1] = True
+    return Beats(data, last)

@@ -1,0 +1,1 @@
+"""Quantisation: bit configuration, calibration, fine-tuning, and the step into integers."""

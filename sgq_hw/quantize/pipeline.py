@@ -1,0 +1,118 @@
+"""From a trained float network to a bundle: calibrate, fine-tune, freeze."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from sgq_hw.bundle import Bundle
+from sgq_hw.errors import InputError
+from sgq_hw.graphs import Graph
+from sgq_hw.progress import progress_bar
+from sgq_hw.quantize.config import BitConfig
+from sgq_hw.quantize.network import QuantizedNetwork
+from sgq_hw.train import TrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuning:
+    """How to tune a quantised network.
+
+    Attributes:
+        epochs: Full-graph steps.
+        learning_rate: Adam's.
+        weight_decay: On the first layer's weights, as in the float recipe.
+        dropout: On inputs and hidden features.
+        calibrate_every: Scales follow the weights every so many epochs of the first half.
+    """
+
+    epochs: int = 150
+    learning_rate: float = 0.01
+    weight_decay: float = 5e-4
+    dropout: float = 0.5
+    calibrate_every: int = 5
+
+
+@torch.no_grad()
+def _score(network: QuantizedNetwork, graph: Graph) -> tuple[float, float]:
+    """Return validation accuracy and negative validation loss, to be maximised."""
+    assert graph.y is not None
+    mask = graph.val_mask if graph.val_mask is not None else graph.train_mask
+    assert mask is not None
+    chosen = torch.from_numpy(np.flatnonzero(mask & (graph.y >= 0)))
+    logits = network()[chosen]
+    labels = torch.from_numpy(graph.y)[chosen]
+    # torch.argmax breaks ties arbitrarily; the lowest index wins everywhere else.
+    predicted = torch.from_numpy(np.argmax(logits.numpy(), axis=1))
+    accuracy = float((predicted == labels).double().mean())
+    return accuracy, -float(functional.cross_entropy(logits, labels))
+
+
+def fine_tune(
+    network: QuantizedNetwork, graph: Graph, options: FineTuning, seed: int, *, progress: bool
+) -> None:
+    """Tune a network in place by straight-through gradients; keeps its best validation epoch.
+
+    Raises:
+        InputError: the graph has no training labels.
+    """
+    if graph.y is None or graph.train_mask is None:
+        raise InputError(f"{graph.name}: train_mask: fine-tuning needs labels and a training mask")
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [network.weights[0]], "weight_decay": options.weight_decay},
+            {"params": [*list(network.weights)[1:], *network.biases], "weight_decay": 0.0},
+        ],
+        lr=options.learning_rate,
+    )
+    chosen = torch.from_numpy(np.flatnonzero(graph.train_mask & (graph.y >= 0)))
+    labels = torch.from_numpy(graph.y)[chosen]
+    best = _score(network, graph)
+    restore_best = network.snapshot()
+    with progress_bar("fine-tune", options.epochs, enabled=progress) as advance:
+        for epoch in range(options.epochs):
+            if epoch < options.epochs // 2 and epoch % options.calibrate_every == 0:
+                network.calibrate()
+            optimizer.zero_grad()
+            logits = network(dropout=options.dropout, generator=generator)
+            functional.cross_entropy(logits[chosen], labels).backward()
+            optimizer.step()
+            # Scales are settled in the second half only: earlier scores would not be kept.
+            if epoch >= options.epochs // 2:
+                score = _score(network, graph)
+                if score > best:
+                    best = score
+                    restore_best = network.snapshot()
+            advance()
+    restore_best()
+
+
+def quantize(
+    trained: TrainedModel,
+    graph: Graph,
+    config: BitConfig,
+    *,
+    tuning: FineTuning | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Bundle:
+    """Quantise a trained network.
+
+    Args:
+        trained: The float network.
+        graph: The graph it was trained on.
+        config: Bits of every tensor.
+        tuning: Fine-tuning options, or None for calibration alone.
+        seed: Of the dropout draws.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        InputError: the configuration does not fit the network.
+    """
+    torch.set_num_threads(1)
+    network = QuantizedNetwork(list(trained.weights), list(trained.biases), graph, config)
+    if tuning is not None:
+        fine_tune(network, graph, tuning, seed, progress=progress)
+    return network.freeze()

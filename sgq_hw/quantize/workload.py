@@ -1,0 +1,152 @@
+"""Binding: a graph and its features turned into the integers that one network expects."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sgq_hw.bundle import Format, InputSpec, Manifest, NodeTable, Workload
+from sgq_hw.errors import InputError
+from sgq_hw.golden.fixed_point import IntArray, encode
+
+if TYPE_CHECKING:
+    from sgq_hw.graphs import Graph
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RealGraph:
+    """What the quantiser derives from a graph before any rounding.
+
+    Attributes:
+        indptr, indices: Aggregation matrix, CSR int64 with sorted columns.
+        degree_factor: `d ** -0.5` per node, d = row length of the aggregation matrix (0 for an
+            empty row).
+        row_factor: Real value of a code step of 1.0 relative to the row's largest input.
+        relative_inputs: Inputs divided by the largest magnitude of their row, CSR data order.
+        edge_values: `(d_i * d_j) ** -0.5` per stored entry.
+    """
+
+    indptr: IntArray
+    indices: IntArray
+    degree_factor: FloatArray
+    row_factor: FloatArray
+    relative_inputs: FloatArray
+    edge_values: FloatArray
+
+
+def add_self_loops(indptr: IntArray, indices: IntArray) -> tuple[IntArray, IntArray]:
+    """Insert the diagonal into a CSR pattern; an entry that is already there stays single."""
+    nodes = len(indptr) - 1
+    rows = np.repeat(np.arange(nodes, dtype=np.int64), np.diff(indptr))
+    off_diagonal = rows != indices
+    all_rows = np.concatenate([rows[off_diagonal], np.arange(nodes)])
+    all_columns = np.concatenate([indices[off_diagonal], np.arange(nodes)])
+    order = np.lexsort((all_columns, all_rows))
+    counts = np.bincount(all_rows, minlength=nodes)
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), all_columns[order]
+
+
+def _row_reduce(ufunc: np.ufunc, values: FloatArray, indptr: IntArray) -> FloatArray:
+    """Reduce CSR data by row; empty rows give 0."""
+    result = np.zeros(len(indptr) - 1)
+    filled = np.flatnonzero(np.diff(indptr))
+    if len(filled):
+        result[filled] = ufunc.reduceat(values, indptr[filled])
+    return result
+
+
+def real_graph(graph: "Graph", *, self_loops: bool, row_normalised: bool) -> RealGraph:
+    """Derive the real-valued factors of a graph.
+
+    GCN's matrix is `D^-1/2 (A + I) D^-1/2` (Kipf and Welling 2017, equation 2).
+    """
+    indptr, indices = graph.indptr, graph.indices
+    if self_loops:
+        indptr, indices = add_self_loops(indptr, indices)
+    degree = np.diff(indptr).astype(np.float64)
+    degree_factor = np.divide(1.0, np.sqrt(degree), where=degree > 0, out=np.zeros_like(degree))
+    values = (
+        np.ones(len(graph.x_indices))
+        if graph.x_values is None
+        else np.asarray(graph.x_values, np.float64)
+    )
+    peak = _row_reduce(np.maximum, np.abs(values), graph.x_indptr)
+    row_factor = peak.copy()
+    if row_normalised:
+        total = _row_reduce(np.add, values, graph.x_indptr)
+        row_factor = np.divide(peak, total, where=total > 0, out=np.zeros_like(total))
+    x_rows = np.repeat(np.arange(graph.num_nodes), np.diff(graph.x_indptr))
+    # A stored zero keeps its place and gets code 0, even in a row of zeros.
+    divisor = np.where(peak > 0, peak, 1.0)
+    rows = np.repeat(np.arange(graph.num_nodes), np.diff(indptr))
+    return RealGraph(
+        indptr=indptr,
+        indices=indices,
+        degree_factor=degree_factor,
+        row_factor=row_factor,
+        relative_inputs=values / divisor[x_rows],
+        edge_values=degree_factor[rows] * degree_factor[indices],
+    )
+
+
+def input_codes(real: RealGraph, bits: int, signed: bool) -> IntArray:
+    """Quantise the inputs relative to their row's peak: peak = largest code."""
+    magnitude = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
+    return encode(real.relative_inputs, 1.0 / magnitude, bits, signed)
+
+
+def table_values(rule: str, real: RealGraph, spec: InputSpec) -> FloatArray:
+    """Return the real per-node factor that a table's rule stands for, [nodes]."""
+    step = real.row_factor / ((1 << (spec.bits - 1)) - 1 if spec.signed else (1 << spec.bits) - 1)
+    if rule == "degree":
+        return real.degree_factor
+    return step * real.degree_factor if rule == "input-degree" else step
+
+
+def bind(graph: "Graph", manifest: Manifest) -> Workload:
+    """Turn a graph into the integers that a network expects.
+
+    Raises:
+        InputError: the graph does not fit the network; names the field.
+    """
+    spec = manifest.input
+    if graph.num_features != spec.channels:
+        raise InputError(
+            f"{graph.name}: x_shape: {graph.num_features} features; the network has {spec.channels}"
+        )
+    if not spec.signed and graph.x_values is not None and bool(np.any(graph.x_values < 0)):
+        raise InputError(f"{graph.name}: x_data: negative inputs; the network's are unsigned")
+    real = real_graph(graph, self_loops=manifest.self_loops, row_normalised=spec.row_normalised)
+    codes = None
+    if graph.x_values is not None or spec.bits > 1:
+        codes = input_codes(real, spec.bits, spec.signed)
+    classes = manifest.layers[-1].out_channels
+    labels = graph.y
+    if labels is not None and labels.size and int(labels.max()) >= classes:
+        raise InputError(f"{graph.name}: y: class {int(labels.max())}; the network has {classes}")
+    masks = {"train": graph.train_mask, "val": graph.val_mask, "test": graph.test_mask}
+    return Workload(
+        name=graph.name,
+        indptr=real.indptr,
+        indices=real.indices,
+        edge_codes=None if manifest.edge is None else _encode_edges(real, manifest.edge),
+        x_indptr=graph.x_indptr,
+        x_indices=graph.x_indices,
+        x_codes=codes,
+        node_tables={
+            table.name: _encode_table(table, real, spec) for table in manifest.node_tables
+        },
+        labels=labels,
+        masks={name: mask for name, mask in masks.items() if mask is not None},
+    )
+
+
+def _encode_edges(real: RealGraph, edge: Format) -> IntArray:
+    return encode(real.edge_values, edge.scale, edge.bits, signed=False)
+
+
+def _encode_table(table: NodeTable, real: RealGraph, spec: InputSpec) -> IntArray:
+    return encode(table_values(table.rule, real, spec), table.scale, table.bits, signed=False)

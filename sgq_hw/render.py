@@ -1,0 +1,305 @@
+"""Rendering: a design becomes Verilog modules, one template each."""
+
+from importlib.resources import files
+from types import SimpleNamespace
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from sgq_hw import __version__
+from sgq_hw.design import (
+    COUNTER_BITS,
+    ERRORS,
+    FIFO_ADDR_BITS,
+    PACKET_TYPES,
+    Design,
+    address_bits,
+    count_bits,
+)
+from sgq_hw.registers import (
+    CONTROL_ADDRESS,
+    COUNTER_BASE,
+    COUNTERS,
+    register_map,
+)
+
+UNITS = (
+    "accelerator",
+    "aggregation_unit",
+    "axil_registers",
+    "combination_unit",
+    "feature_buffer",
+    "input_unpacker",
+    "mac_array",
+    "output_stream",
+    "pass_sequencer",
+    "performance_counters",
+    "requantize",
+    "stream_loader",
+    "stream_register",
+)
+"""Templates that are rendered once each; memories are rendered once for each style in use."""
+
+MEMORY_TEMPLATES = ("ram", "rom")
+
+
+def _load_template(name: str) -> str | None:
+    resource = files("sgq_hw.templates").joinpath(name)
+    return resource.read_text(encoding="utf-8") if resource.is_file() else None
+
+
+def signed_hex(value: int, bits: int) -> str:
+    """Return a sized signed Verilog literal for any value of a two's complement format."""
+    return f"{bits}'sh{value & ((1 << bits) - 1):0{-(-bits // 4)}X}"
+
+
+def environment() -> Environment:
+    """Return the Jinja2 environment of the templates; an undefined name is an error."""
+    env = Environment(
+        loader=FunctionLoader(_load_template),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters["signed_hex"] = signed_hex
+    return env
+
+
+def parameters(design: Design) -> dict[str, int]:
+    """Return every number that a template may use, by its Verilog parameter name."""
+    capacity = design.capacity
+    final = design.passes[-1]
+    channels = design.manifest.input.channels
+    widest_input = max(step.in_channels for step in design.passes)
+    regions = design.program.regions
+    load_words = [memory.depth for memory in design.memories if memory.role != "feature"]
+    load_word_bits = max([64, *(target.bits for target in design.targets)])
+    beats = -(-load_word_bits // design.stream_bits)
+    out_beats = -(-design.lanes * final.bits // design.stream_bits)
+    longest_row = capacity.row_nonzeros if design.sparse_input else channels - 1
+    region_depth = max(region.chunks for region in regions) * capacity.nodes
+    return {
+        "PES": design.pes,
+        "LANES": design.lanes,
+        "STREAM_BITS": design.stream_bits,
+        "VALUE_BITS": design.value_bits,
+        "WEIGHT_BITS": design.weight_bits,
+        "FEATURE_BITS": design.feature_bits,
+        "ACC_BITS": design.acc_bits,
+        "MULTIPLIER_BITS": design.multiplier_bits,
+        "BIAS_BITS": design.bias_bits,
+        "TOTAL_BITS": design.total_bits,
+        "SHIFT_BITS": design.shift_bits,
+        "OUT_BITS": design.out_bits,
+        "CODE_BITS": final.bits,
+        "X_BITS": design.manifest.input.bits,
+        "EDGE_BITS": 0 if design.manifest.edge is None else design.manifest.edge.bits,
+        "CHUNKS": max(step.chunks for step in design.passes),
+        "CHUNK_BITS": address_bits(max(step.chunks for step in design.passes)),
+        "LANE_BITS": address_bits(design.lanes),
+        "LANE_COUNT_BITS": count_bits(design.lanes),
+        "ROW_BITS": count_bits(capacity.nodes),
+        "NODE_BITS": address_bits(capacity.nodes),
+        "TAG_BITS": count_bits(capacity.nodes) + 2,
+        "INPUT_BITS": count_bits(max(widest_input, design.lanes)),
+        "INPUT_ADDRESS_BITS": address_bits(channels),
+        "INPUT_RECORD_BITS": design.input_record.bits,
+        "RECORDS_PER_BEAT": design.records_per_beat,
+        "SLOT_BITS": address_bits(design.records_per_beat),
+        "ROW_LENGTH_BITS": count_bits(longest_row),
+        "RECORD_BITS": design.edge_record.bits,
+        "EDGE_ADDR_BITS": address_bits(capacity.edges),
+        "EDGE_COUNT_BITS": count_bits(capacity.edges),
+        "WEIGHT_ADDR_BITS": max(
+            address_bits(design.program.weight_words), count_bits(max(widest_input, design.lanes))
+        ),
+        "CHANNEL_ADDR_BITS": address_bits(design.program.channel_words),
+        "FEATURE_ADDR_BITS": address_bits(region_depth),
+        "FEATURE_STRIDE": capacity.nodes,
+        "REGION_BITS": address_bits(len(regions)),
+        "PASS_BITS": address_bits(len(design.passes)),
+        "SELECT_BITS": address_bits(2 + len(design.manifest.node_tables)),
+        "LOAD_WORD_BITS": load_word_bits,
+        "LOAD_COUNT_BITS": count_bits(max(load_words)),
+        "MAX_BEATS": beats,
+        "BEAT_BITS": address_bits(beats),
+        "TARGETS": max(1, len(design.targets)),
+        "TARGET_BITS": address_bits(max(1, len(design.targets))),
+        "OUT_BEATS": out_beats,
+        "OUT_LAST_BEATS": -(-final.last_chunk_lanes * final.bits // design.stream_bits),
+        "OUT_BEAT_BITS": address_bits(out_beats),
+        "FIFO_ADDR_BITS": FIFO_ADDR_BITS,
+        "COUNTER_BITS": COUNTER_BITS,
+        "COUNTER_INDEX_BITS": address_bits(len(COUNTERS)),
+    }
+
+
+TOP_PARAMETERS = (
+    "PES", "LANES", "STREAM_BITS", "VALUE_BITS", "FEATURE_BITS", "ACC_BITS", "MULTIPLIER_BITS",
+    "BIAS_BITS", "SHIFT_BITS", "OUT_BITS", "TAG_BITS", "CHUNK_BITS", "LANE_COUNT_BITS", "ROW_BITS",
+    "INPUT_BITS", "WEIGHT_ADDR_BITS", "CHANNEL_ADDR_BITS", "FEATURE_ADDR_BITS", "EDGE_COUNT_BITS",
+    "REGION_BITS", "PASS_BITS", "SELECT_BITS", "COUNTER_BITS", "COUNTER_INDEX_BITS",
+)  # fmt: skip
+LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
+
+
+def _multiplier_select(design: Design, index: int) -> int:
+    """Return the code of a pass's multiplier source: 0 layer, 1 channel, 2 + t node table t."""
+    multiplier = design.passes[index].multiplier
+    if multiplier.kind == "node":
+        names = [table.name for table in design.manifest.node_tables]
+        return 2 + names.index(multiplier.table)
+    return 1 if multiplier.kind == "channel" else 0
+
+
+def _multiplier_sources(design: Design) -> list[dict[str, object]]:
+    sources: list[dict[str, object]] = []
+    kinds = {step.multiplier.kind for step in design.passes}
+    if "layer" in kinds:
+        sources.append({"select": 0, "expression": "{LANES{layer_multiplier}}"})
+    if "channel" in kinds:
+        low = design.lanes * design.bias_bits if design.has_bias else 0
+        high = low + design.lanes * design.multiplier_bits - 1
+        sources.append({"select": 1, "expression": f"channel_memory_rdata[{high}:{low}]"})
+    used = {step.multiplier.table for step in design.passes}
+    for index, table in enumerate(design.manifest.node_tables):
+        if table.name in used:
+            pad = design.multiplier_bits - table.bits
+            word = f"table{index}_memory_rdata"
+            word = f"{{ {{{pad}{{1'b0}}}}, {word} }}" if pad else word
+            sources.append({"select": 2 + index, "expression": f"{{LANES{{{word}}}}}"})
+    return sources
+
+
+def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
+    values = parameters(design)
+    by_name = {memory.name: memory for memory in design.memories}
+    targets = [
+        {
+            **{name: getattr(target, name) for name in target.__slots__},
+            "type": target.type,
+            "pass_index": target.index,
+            "beats": -(-target.bits // design.stream_bits),
+            "words_expression": (
+                f"32'd{target.words}"
+                if target.words
+                else "num_records_reg" if target.kind == "edges" else "num_nodes_reg"
+            ),
+        }
+        for target in design.targets
+    ]
+    by_kind = {target.kind: target.number for target in design.targets}
+    by_memory = {target.memory: target.number for target in design.targets if target.memory}
+    memories = [
+        {
+            "name": memory.name, "role": memory.role, "width": memory.width,
+            "depth": memory.depth, "addr_bits": memory.addr_bits, "module": memory.module,
+            "rom": memory.rom, "style": memory.style, "select": 2 + memory.index,
+            "target": by_memory.get(memory.name, 0),
+        }
+        for memory in design.memories
+        if memory.role in ("weight", "edge", "table", "channel")
+    ]  # fmt: skip
+    regions = [
+        {
+            "bits": region.bits, "signed": region.signed,
+            "depth": by_name[f"region{index}_memory"].depth,
+            "addr_bits": by_name[f"region{index}_memory"].addr_bits,
+            "module": by_name[f"region{index}_memory"].module,
+            "name": f"region{index}_memory",
+        }
+        for index, region in enumerate(design.program.regions)
+    ]  # fmt: skip
+    passes = [
+        {
+            **{name: getattr(step, name) for name in step.__slots__},
+            "multiplier_select": _multiplier_select(design, step.index),
+        }
+        for step in design.passes
+    ]
+    edge = design.edge_record
+    return {
+        "p": SimpleDict(values),
+        "capacity": design.capacity,
+        "sparse_input": design.sparse_input,
+        "edge_values": design.manifest.edge is not None,
+        "has_bubbles": edge.find("valid") is not None,
+        "walk_buffer": any(step.front == "combine_buffer" for step in design.passes),
+        "record_has_value": design.input_record.find("value") is not None,
+        "x_signed": design.manifest.input.signed,
+        "input_channels": design.manifest.input.channels,
+        "has_channels": bool(design.channel_width),
+        "has_bias": design.has_bias,
+        "has_addend": False,
+        "edge_address": edge.find("address"),
+        "edge_last": edge.find("last"),
+        "edge_valid": edge.find("valid"),
+        "errors": ERRORS,
+        "infer_type": PACKET_TYPES["inference"],
+        "header_beats": -(-64 // design.stream_bits),
+        "targets": targets,
+        "edges_target": by_kind.get("edges", 0),
+        "graph_target": by_kind.get("graph", 0),
+        "memories": memories,
+        "regions": regions,
+        "passes": passes,
+        "multiplier_sources": _multiplier_sources(design),
+        "fifo": by_name["output_fifo"],
+        "top_parameters": TOP_PARAMETERS + (LOAD_PARAMETERS if targets else ()),
+        "rom_nodes": rom_sizes[0],
+        "rom_records": rom_sizes[1],
+        "counters": COUNTERS,
+        "counter_base": COUNTER_BASE,
+        "control_address": CONTROL_ADDRESS,
+        "registers": register_map(design),
+    }
+
+
+class SimpleDict(SimpleNamespace):
+    """Parameters reachable as attributes and by name, undefined names refused."""
+
+    def __init__(self, values: dict[str, int]) -> None:
+        super().__init__(**values)
+
+    def __getitem__(self, name: str) -> int:
+        value: int = getattr(self, name)
+        return value
+
+
+def render(
+    design: Design, bundle_hash: str, rom_sizes: tuple[int, int] = (0, 0), unit: str | None = None
+) -> dict[str, str]:
+    """Render a design.
+
+    Args:
+        design: What to render.
+        bundle_hash: Short hash of the bundle, written into every header.
+        rom_sizes: Nodes and edge records of the baked-in graph, for a ROM design.
+        unit: Only this template (and the memories it may instantiate).
+
+    Returns:
+        File name to Verilog text.
+    """
+    env = environment()
+    context = _context(design, rom_sizes)
+    result = {}
+    jobs: list[tuple[str, str, dict[str, Any]]] = []
+    for name in UNITS if unit is None else [unit]:
+        jobs.append((name, f"sgq_{name}", dict(context)))
+        if name == "aggregation_unit":
+            jobs[-1][2]["record"] = design.edge_record.fields
+        if name == "input_unpacker":
+            jobs[-1][2]["record"] = design.input_record.fields
+    for module in sorted({memory.module for memory in design.memories}):
+        _, kind, style = module.split("_")
+        jobs.append((kind, module, {"style": style}))
+    for template, module, values in jobs:
+        values["unit"] = {
+            "module": module,
+            "template": f"{template}.v.j2",
+            "version": __version__,
+            "bundle_hash": bundle_hash,
+        }
+        result[f"{module}.v"] = env.get_template(f"{template}.v.j2").render(values)
+    return result

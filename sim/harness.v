@@ -1,0 +1,407 @@
+// sgq_harness: runs whole graphs through the accelerator at full simulation speed
+//
+// Function:   feeds packets from files, compares every word that a pass writes and every beat that
+//             leaves with the golden model's, counts what differs or is missing.
+// Files:      jobN_settings.hex, jobN_stream.hex, jobN_results.hex, jobN_output.hex in the working
+//             folder for N = 0 .. jobs - 1 (plusarg +jobs); writes harness_report.txt.
+// Clock:      made here, so that no simulator call-back runs in a cycle.
+//
+// jobN_settings.hex: input gap / 256, output stall / 256, seed, expected output beats,
+//                    expected result words, all hexadecimal.
+// jobN_stream.hex:   one beat a line, first digit {0, 0, mark, TLAST}; mark opens an inference.
+// jobN_results.hex:  one result word a line: pass, row, chunk, then LANES containers of OUT_BITS.
+// jobN_output.hex:   one beat a line, first digit TLAST.
+
+`timescale 1ns / 1ps
+`default_nettype none
+
+module sgq_harness #(
+    parameter STREAM_BITS = 64,  // bits of a beat
+    parameter LANES       = 16,  // lanes of a result word
+    parameter OUT_BITS    = 16,  // signed container of a result
+    parameter PASS_BITS   = 2,   // bits of a pass index
+    parameter ROW_BITS    = 12,  // bits of a row index
+    parameter COUNTERS    = 10   // performance counters
+) ();
+
+localparam WORD_BITS  = LANES * OUT_BITS;
+localparam LOG_LIMIT  = 64;      // mismatches written out for each job
+localparam QUIET_END  = 256;     // cycles without activity after which a finished job ends
+localparam WATCHDOG   = 200000;  // cycles without activity after which a job is given up
+
+reg clk;
+reg rst;
+reg finished;
+reg [31:0] total_compared, total_mismatches;
+
+initial begin
+    clk = 1'b0;
+end
+
+always begin
+    #1 clk = ~clk;
+end
+
+// ---------------------------------------------------------------- device under test
+
+reg  [STREAM_BITS-1:0] s_axis_tdata;
+reg                    s_axis_tlast, s_axis_tvalid;
+wire                   s_axis_tready;
+wire [STREAM_BITS-1:0] m_axis_tdata;
+wire                   m_axis_tlast, m_axis_tvalid;
+reg                    m_axis_tready;
+reg  [7:0]             awaddr, araddr;
+reg                    awvalid, wvalid, arvalid;
+reg  [31:0]            wdata;
+wire                   awready, wready, bvalid, arready, rvalid;
+wire [31:0]            rdata;
+wire [1:0]             bresp, rresp;
+
+sgq_accelerator dut (
+    .clk            (clk),
+    .rst            (rst),
+    .s_axis_tdata   (s_axis_tdata),
+    .s_axis_tlast   (s_axis_tlast),
+    .s_axis_tvalid  (s_axis_tvalid),
+    .s_axis_tready  (s_axis_tready),
+    .m_axis_tdata   (m_axis_tdata),
+    .m_axis_tlast   (m_axis_tlast),
+    .m_axis_tvalid  (m_axis_tvalid),
+    .m_axis_tready  (m_axis_tready),
+    .s_axil_awaddr  (awaddr),
+    .s_axil_awvalid (awvalid),
+    .s_axil_awready (awready),
+    .s_axil_wdata   (wdata),
+    .s_axil_wstrb   (4'hF),
+    .s_axil_wvalid  (wvalid),
+    .s_axil_wready  (wready),
+    .s_axil_bresp   (bresp),
+    .s_axil_bvalid  (bvalid),
+    .s_axil_bready  (1'b1),
+    .s_axil_araddr  (araddr),
+    .s_axil_arvalid (arvalid),
+    .s_axil_arready (arready),
+    .s_axil_rdata   (rdata),
+    .s_axil_rresp   (rresp),
+    .s_axil_rvalid  (rvalid),
+    .s_axil_rready  (1'b1)
+);
+
+// ---------------------------------------------------------------- state of a job
+
+integer job, jobs;
+integer settings_file, stream_file, results_file, output_file, report_file;
+integer scanned, lane;
+reg [8*40-1:0] file_name;
+reg            running, restart, job_over;
+reg            source_done;
+reg [31:0]     input_gap, output_stall, seed, expected_beats, expected_words;
+reg [31:0]     random;
+reg [31:0]     compared, mismatches, logged, beats_seen, words_seen;
+reg [63:0]     cycle, quiet;
+reg [63:0]     load_first, load_last, infer_first, latency, previous_done, last_done;
+reg [31:0]     inferences, stalled_inputs, stalled_outputs;
+reg            load_seen, infer_open, mark_reg;
+
+reg [STREAM_BITS+3:0] beat_line, output_line;
+reg [31:0]            want_pass, want_row, want_chunk, have_chunk;
+reg [WORD_BITS-1:0]   want_word;
+reg [OUT_BITS-1:0]    want_code, have_code;
+
+wire out_valid = dut.out_valid;
+wire accepted  = s_axis_tvalid && s_axis_tready;
+wire delivered = m_axis_tvalid && m_axis_tready;
+
+// A 32-bit linear feedback step for each decision; the low byte is compared with a threshold.
+function [31:0] next_random(input [31:0] value);
+    reg [31:0] mixed;
+    begin
+        mixed = value ^ (value << 13);
+        mixed = mixed ^ (mixed >> 17);
+        next_random = mixed ^ (mixed << 5);
+    end
+endfunction
+
+task log_mismatch(
+    input [31:0] pass, input [31:0] row, input [31:0] chunk, input [31:0] at_lane,
+    input [OUT_BITS-1:0] want, input [OUT_BITS-1:0] have
+);
+    begin
+        mismatches = mismatches + 1;
+        if (logged < LOG_LIMIT) begin
+            logged = logged + 1;
+            $fdisplay(report_file, "mismatch %0d %0d %0d %0d %0d %0d %0d %0d", job, pass, row,
+                      chunk, at_lane, $signed(want), $signed(have), cycle);
+        end
+    end
+endtask
+
+// ---------------------------------------------------------------- source, sink, monitor
+
+always @(posedge clk) begin
+    cycle  <= cycle + 64'd1;
+    quiet  <= quiet + 64'd1;
+    random <= next_random(random);
+    if (running) begin
+        // Source: a new beat when the old one has gone, or a gap with junk on the wires.
+        if (accepted) begin
+            quiet <= 64'd0;
+            if (mark_reg) begin
+                if (!infer_open) begin
+                    infer_first <= cycle;
+                end
+                infer_open <= 1'b1;
+            end else if (!infer_open) begin
+                if (!load_seen) begin
+                    load_first <= cycle;
+                end
+                load_seen <= 1'b1;
+                load_last <= cycle;
+            end
+        end
+        if (s_axis_tvalid && !s_axis_tready) begin
+            stalled_inputs <= stalled_inputs + 32'd1;
+        end
+        if (!s_axis_tvalid || s_axis_tready) begin
+            s_axis_tvalid <= 1'b0;
+            s_axis_tlast  <= random[9];
+            s_axis_tdata  <= {STREAM_BITS{random[10]}};
+            if (!source_done && {24'd0, random[7:0]} >= input_gap) begin
+                scanned = $fscanf(stream_file, "%h\n", beat_line);
+                if (scanned == 1) begin
+                    s_axis_tvalid <= 1'b1;
+                    s_axis_tdata  <= beat_line[STREAM_BITS-1:0];
+                    s_axis_tlast  <= beat_line[STREAM_BITS];
+                    mark_reg      <= beat_line[STREAM_BITS+1];
+                end else begin
+                    source_done <= 1'b1;
+                end
+            end
+        end
+        // Sink.
+        m_axis_tready <= {24'd0, random[23:16]} >= output_stall;
+        if (m_axis_tvalid && !m_axis_tready) begin
+            stalled_outputs <= stalled_outputs + 32'd1;
+        end
+        if (delivered) begin
+            quiet      <= 64'd0;
+            beats_seen <= beats_seen + 32'd1;
+            scanned = $fscanf(output_file, "%h\n", output_line);
+            if (scanned != 1) begin
+                output_line = {(STREAM_BITS+4){1'b0}};
+                mismatches = mismatches + 1;
+            end else if (output_line[STREAM_BITS:0] != {m_axis_tlast, m_axis_tdata}) begin
+                mismatches = mismatches + 1;
+                if (logged < LOG_LIMIT) begin
+                    logged = logged + 1;
+                    $fdisplay(report_file, "output_mismatch %0d %0d %h %h %0d", job, beats_seen,
+                              output_line[STREAM_BITS:0], {m_axis_tlast, m_axis_tdata}, cycle);
+                end
+            end
+            if (m_axis_tlast) begin
+                latency    <= cycle - infer_first;
+                infer_open <= 1'b0;
+            end
+        end
+        // Monitor: every word that the epilogue writes, in order.
+        if (out_valid) begin
+            quiet      <= 64'd0;
+            words_seen <= words_seen + 32'd1;
+            have_chunk = dut.out_first_chunk ? 32'd0 : have_chunk + 32'd1;
+            scanned = $fscanf(results_file, "%h %h %h %h\n", want_pass, want_row, want_chunk,
+                              want_word);
+            if (scanned != 4) begin
+                mismatches = mismatches + 1;
+            end else begin
+                if (want_pass != { {(32-PASS_BITS){1'b0}}, dut.pass_index }
+                        || want_row != { {(32-ROW_BITS){1'b0}}, dut.out_row }
+                        || want_chunk != have_chunk) begin
+                    log_mismatch(want_pass, want_row, want_chunk, 32'hFFFFFFFF,
+                                 {OUT_BITS{1'b0}}, {OUT_BITS{1'b0}});
+                end
+                compared = compared + LANES;
+                if (want_word != dut.out_data) begin
+                    for (lane = 0; lane < LANES; lane = lane + 1) begin
+                        want_code = want_word[lane*OUT_BITS +: OUT_BITS];
+                        have_code = dut.out_data[lane*OUT_BITS +: OUT_BITS];
+                        if (want_code != have_code) begin
+                            log_mismatch(want_pass, want_row, want_chunk, lane, want_code,
+                                         have_code);
+                        end
+                    end
+                end
+            end
+        end
+        job_over <= quiet > WATCHDOG
+            || (source_done && quiet > QUIET_END && beats_seen >= expected_beats
+                && words_seen >= expected_words);
+        if (dut.done) begin
+            inferences    <= inferences + 32'd1;
+            previous_done <= last_done;
+            last_done     <= cycle;
+        end
+    end else begin
+        s_axis_tvalid <= 1'b0;
+        m_axis_tready <= 1'b0;
+        if (restart) begin
+            compared        = 32'd0;
+            mismatches      = 32'd0;
+            logged          = 32'd0;
+            beats_seen      <= 32'd0;
+            words_seen      <= 32'd0;
+            inferences      <= 32'd0;
+            stalled_inputs  <= 32'd0;
+            stalled_outputs <= 32'd0;
+            source_done     <= 1'b0;
+            load_seen       <= 1'b0;
+            infer_open      <= 1'b0;
+            load_first      <= 64'd0;
+            load_last       <= 64'd0;
+            infer_first     <= 64'd0;
+            latency         <= 64'd0;
+            previous_done   <= 64'd0;
+            last_done       <= 64'd0;
+            random          <= seed;
+            quiet           <= 64'd0;
+            job_over        <= 1'b0;
+        end
+    end
+end
+
+// ---------------------------------------------------------------- register access
+
+// The process below drives and samples at the falling edge, where everything has settled: simulators
+// differ in whether a process sees values from before or after the rising edge that wakes it.
+reg [31:0] read_low, read_high;
+reg        taken;
+
+task write_register(input [7:0] address, input [31:0] value);
+    begin
+        @(negedge clk);
+        awaddr  = address;
+        wdata   = value;
+        awvalid = 1'b1;
+        wvalid  = 1'b1;
+        taken   = 1'b0;
+        while (!taken) begin
+            taken = awready && wready;
+            @(negedge clk);
+        end
+        awvalid = 1'b0;
+        wvalid  = 1'b0;
+        while (!bvalid) begin
+            @(negedge clk);
+        end
+    end
+endtask
+
+task read_register(input [7:0] address, output [31:0] value);
+    begin
+        @(negedge clk);
+        araddr  = address;
+        arvalid = 1'b1;
+        taken   = 1'b0;
+        while (!taken) begin
+            taken = arready;
+            @(negedge clk);
+        end
+        arvalid = 1'b0;
+        while (!rvalid) begin
+            @(negedge clk);
+        end
+        value = rdata;
+    end
+endtask
+
+// ---------------------------------------------------------------- jobs
+
+integer counter;
+
+initial begin
+    finished         = 1'b0;
+    rst              = 1'b1;
+    running          = 1'b0;
+    restart          = 1'b0;
+    job_over         = 1'b0;
+    s_axis_tvalid    = 1'b0;
+    s_axis_tlast     = 1'b0;
+    s_axis_tdata     = {STREAM_BITS{1'b0}};
+    m_axis_tready    = 1'b0;
+    awvalid          = 1'b0;
+    wvalid           = 1'b0;
+    arvalid          = 1'b0;
+    awaddr           = 8'd0;
+    araddr           = 8'd0;
+    wdata            = 32'd0;
+    cycle            = 64'd0;
+    quiet            = 64'd0;
+    random           = 32'd1;
+    total_compared   = 32'd0;
+    total_mismatches = 32'd0;
+    mark_reg         = 1'b0;
+    have_chunk       = 32'd0;
+    if (!$value$plusargs("jobs=%d", jobs)) begin
+        jobs = 1;
+    end
+    report_file = $fopen("harness_report.txt", "w");
+    repeat (4) @(negedge clk);
+    rst = 1'b0;
+    for (job = 0; job < jobs; job = job + 1) begin
+        $sformat(file_name, "job%0d_settings.hex", job);
+        settings_file = $fopen(file_name, "r");
+        scanned = $fscanf(settings_file, "%h %h %h %h %h\n", input_gap, output_stall, seed,
+                          expected_beats, expected_words);
+        $fclose(settings_file);
+        $sformat(file_name, "job%0d_stream.hex", job);
+        stream_file = $fopen(file_name, "r");
+        $sformat(file_name, "job%0d_results.hex", job);
+        results_file = $fopen(file_name, "r");
+        $sformat(file_name, "job%0d_output.hex", job);
+        output_file = $fopen(file_name, "r");
+        write_register(8'h08, 32'd3);
+        @(negedge clk);
+        restart = 1'b1;
+        @(negedge clk);
+        restart = 1'b0;
+        running = 1'b1;
+        wait (job_over);
+        @(negedge clk);
+        running = 1'b0;
+        @(negedge clk);
+        // What never came is as wrong as what came out wrong.
+        if (words_seen < expected_words) begin
+            mismatches = mismatches + (expected_words - words_seen) * LANES;
+        end
+        if (beats_seen < expected_beats) begin
+            mismatches = mismatches + (expected_beats - beats_seen);
+        end
+        $fdisplay(report_file, "job %0d %0d %0d %0d %0d %0d %0d %0d %0d %0d %0d %0d", job,
+                  compared, mismatches, words_seen, beats_seen, inferences,
+                  last_done - previous_done, latency,
+                  load_seen ? load_last - load_first + 64'd1 : 64'd0,
+                  stalled_inputs, stalled_outputs, source_done);
+        read_register(8'h10, read_low);
+        $fdisplay(report_file, "error %0d %0d", job, read_low);
+        for (counter = 0; counter < COUNTERS; counter = counter + 1) begin
+            read_register(8'h80 + counter[7:0] * 8'd8, read_low);
+            read_register(8'h84 + counter[7:0] * 8'd8, read_high);
+            $fdisplay(report_file, "counter %0d %0d %0d", job, counter, {read_high, read_low});
+        end
+        total_compared   = total_compared + compared;
+        total_mismatches = total_mismatches + mismatches;
+        $fclose(stream_file);
+        $fclose(results_file);
+        $fclose(output_file);
+    end
+    $fdisplay(report_file, "end %0d", cycle);
+    $fclose(report_file);
+    finished = 1'b1;
+    // Without cocotb nobody else ends the simulation.
+    if ($test$plusargs("standalone")) begin
+        $finish;
+    end
+end
+
+endmodule
+
+`resetall
