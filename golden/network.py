@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from sgq_hw.bundle import Network, Workload
+from sgq_hw.bundle import Bundle, Network, Workload
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.bounds import StageBound, stage_bounds
 from sgq_hw.golden.combination_unit import combination_unit
@@ -87,7 +87,7 @@ def run(network: Network, workload: Workload) -> Trace:
 
 def predict(logits: IntArray) -> IntArray:
     """Return the class of each node: the lowest index among the largest logits."""
-    return np.argmax(logits, axis=1).astype(np.int64)
+    return np.asarray(np.argmax(logits, axis=1), np.int64)
 
 
 def accuracy(
@@ -121,3 +121,13 @@ def useful_macs(network: Network, workload: Workload, trace: Trace) -> dict[tupl
             result[index, stage] = terms * layer.channels(stage)
             nonzeros = int(np.count_nonzero(trace[index, stage]))
     return result
+
+
+def evaluate(bundle: Bundle) -> dict[str, float]:
+    """Run a bundle and return its accuracy in percent for each mask, empty without labels."""
+    trace = run(bundle.network, bundle.workload)
+    labels = bundle.workload.labels
+    if labels is None:
+        return {}
+    logits = trace[next(reversed(trace))]
+    return accuracy(logits, labels, bundle.workload.masks)

@@ -35,7 +35,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Base of the manifest's records: immutable, unknown fields refused."""
 
 
-class Format(Record):
+class Format(Record, frozen=True):
     """A fixed-point format: real value = code * scale; code 0 is real 0."""
 
     bits: Bits
@@ -48,7 +48,7 @@ class Format(Record):
         return 1 << (self.bits - 1) if self.signed else (1 << self.bits) - 1
 
 
-class Multiplier(Record):
+class Multiplier(Record, frozen=True):
     """The unsigned factor M of an epilogue: per layer, per output channel, or per node.
 
     `bits` is M's width. A `layer` multiplier has its `value` here; a `channel` multiplier is the
@@ -61,7 +61,7 @@ class Multiplier(Record):
     table: str = ""
 
 
-class Epilogue(Record):
+class Epilogue(Record, frozen=True):
     """What ends a pass: `sat(round_shift(acc * M + bias, shift))` in format `output`.
 
     `bias_bits` is the width of the bias codes (array `layerI/STAGE/bias`), 0 without a bias.
@@ -73,7 +73,7 @@ class Epilogue(Record):
     output: Format
 
 
-class Layer(Record):
+class Layer(Record, frozen=True):
     """One graph convolution: a `combine` stage (times weights) and an `aggregate` stage."""
 
     kind: str
@@ -99,7 +99,7 @@ class Layer(Record):
         return self.in_channels if first and stage == "aggregate" else self.out_channels
 
 
-class NodeTable(Record):
+class NodeTable(Record, frozen=True):
     """A per-node unsigned factor and the rule that computes it for any graph.
 
     `degree` is `d ** -0.5` with d the row length of the aggregation matrix; `input` is the real
@@ -113,7 +113,7 @@ class NodeTable(Record):
     scale: Scale
 
 
-class InputSpec(Record):
+class InputSpec(Record, frozen=True):
     """The network's input: one code per feature, real value `code * row factor of the node`.
 
     Codes are relative to the largest magnitude of their row, so that a binary row is exactly the
@@ -131,7 +131,7 @@ class InputSpec(Record):
         return 1 << (self.bits - 1) if self.signed else (1 << self.bits) - 1
 
 
-class Manifest(Record):
+class Manifest(Record, frozen=True):
     """Everything about the network that is not a large array."""
 
     format: str
@@ -319,30 +319,34 @@ def check_manifest(manifest: Manifest) -> None:
         raise InputError("layers: empty")
     width = manifest.input.channels
     for index, layer in enumerate(manifest.layers):
-        where = f"layers[{index}]"
-        if layer.kind not in LAYER_KINDS:
-            raise InputError(
-                f"{where}.kind: layer '{layer.kind}' is not supported; "
-                f"supported: {', '.join(LAYER_KINDS)}"
-            )
-        if index == 0 and layer.association != "A(XW)":
-            raise InputError(f"{where}.association: the first layer streams its input: A(XW) only")
         if layer.in_channels != width:
-            raise InputError(f"{where}.in_channels: {layer.in_channels} instead of {width}")
-        if not layer.weight.signed or layer.weight.bits < 2:
-            raise InputError(f"{where}.weight: weights are signed with 2 to 16 bits")
+            raise InputError(f"layers[{index}].in_channels: {layer.in_channels} instead of {width}")
+        _check_layer(index, layer, tables)
         width = layer.out_channels
-        for stage in layer.stages:
-            epilogue = layer.epilogue(stage)
-            if epilogue.output.signed and epilogue.output.bits < 2:
-                raise InputError(f"{where}.{stage}.output.bits: signed tensors have 2 to 16 bits")
-            multiplier = epilogue.multiplier
-            if multiplier.kind == "node" and multiplier.table not in tables:
-                raise InputError(f"{where}.{stage}.multiplier.table: no table {multiplier.table!r}")
-            if multiplier.kind == "node" and tables[multiplier.table].bits != multiplier.bits:
-                raise InputError(f"{where}.{stage}.multiplier.bits: not those of its table")
-            if multiplier.kind == "layer" and multiplier.value >= 1 << multiplier.bits:
-                raise InputError(f"{where}.{stage}.multiplier.value: wider than its bits")
+
+
+def _check_layer(index: int, layer: Layer, tables: dict[str, NodeTable]) -> None:
+    where = f"layers[{index}]"
+    if layer.kind not in LAYER_KINDS:
+        raise InputError(
+            f"{where}.kind: layer '{layer.kind}' is not supported; "
+            f"supported: {', '.join(LAYER_KINDS)}"
+        )
+    if index == 0 and layer.association != "A(XW)":
+        raise InputError(f"{where}.association: the first layer streams its input: A(XW) only")
+    if not layer.weight.signed or layer.weight.bits < 2:
+        raise InputError(f"{where}.weight: weights are signed with 2 to 16 bits")
+    for stage in layer.stages:
+        epilogue = layer.epilogue(stage)
+        if epilogue.output.signed and epilogue.output.bits < 2:
+            raise InputError(f"{where}.{stage}.output.bits: signed tensors have 2 to 16 bits")
+        multiplier = epilogue.multiplier
+        if multiplier.kind == "node" and multiplier.table not in tables:
+            raise InputError(f"{where}.{stage}.multiplier.table: no table {multiplier.table!r}")
+        if multiplier.kind == "node" and tables[multiplier.table].bits != multiplier.bits:
+            raise InputError(f"{where}.{stage}.multiplier.bits: not those of its table")
+        if multiplier.kind == "layer" and multiplier.value >= 1 << multiplier.bits:
+            raise InputError(f"{where}.{stage}.multiplier.value: wider than its bits")
 
 
 def _read_csr(

@@ -5,6 +5,7 @@ Templates, packer, cycle model and memory budget all read this object, so they c
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from sgq_hw.bundle import Manifest
 from sgq_hw.errors import InputError
@@ -17,7 +18,8 @@ DEFAULT_STREAM_BITS = 64
 FIFO_ADDR_BITS = 5
 COUNTER_BITS = 48
 MIN_BLOCK_DEPTH = 33
-"""Memories of fewer words are asked for as distributed RAM: a block would stay nearly empty."""
+"""Shallower memories are left to the synthesis tool: a block would stay nearly empty, and not
+every family has distributed RAM to ask for."""
 
 ERRORS = {
     "ERR_NONE": 0,
@@ -66,7 +68,7 @@ class Memory:
         role: `weight`, `edge`, `table`, `channel`, `feature` or `fifo`.
         width: Bits of a word.
         depth: Words.
-        style: `block` or `distributed`, emitted as `ram_style`.
+        style: `block` or `auto`, emitted as `ram_style`.
         rom: Read only, contents baked in.
         index: Number among the memories of its role.
         table: Name of the node table, for `table`.
@@ -76,7 +78,7 @@ class Memory:
     role: str
     width: int
     depth: int
-    style: str
+    style: Literal["block", "auto"]
     rom: bool = False
     index: int = 0
     table: str = ""
@@ -302,7 +304,7 @@ class Design:
     def _memory(
         name: str, role: str, width: int, depth: int, rom: bool, index: int = 0, table: str = ""
     ) -> Memory:
-        style = "block" if depth >= MIN_BLOCK_DEPTH else "distributed"
+        style: Literal["block", "auto"] = "block" if depth >= MIN_BLOCK_DEPTH else "auto"
         return Memory(name, role, width, depth, style, rom, index, table)
 
     def memory(self, name: str) -> Memory:

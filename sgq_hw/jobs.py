@@ -120,7 +120,8 @@ class JobReport:
         stalled_inputs, stalled_outputs: Cycles in which a valid beat was not taken.
         source_done: Whether the whole input was taken.
         error: Sticky error code at the end.
-        counters: Performance counters.
+        counters: Performance counters, read over AXI4-Lite at the end.
+        steady: What they counted between the last two finished inferences.
         details: Lines about single mismatches.
     """
 
@@ -137,6 +138,7 @@ class JobReport:
     source_done: bool
     error: int
     counters: list[int]
+    steady: list[int]
     details: list[list[int]]
 
 
@@ -153,14 +155,29 @@ def read_report(path: Path) -> tuple[list[JobReport], int | None]:
             details.append([int(field) for field in fields])
         elif kind == "job":
             numbers = [int(field) for field in fields]
+            names = JobReport.__slots__[: len(numbers) - 2]
+            values = dict(zip(names, numbers[1:-1], strict=True))
             jobs.append(
-                JobReport(*numbers[1:11], bool(numbers[11]), 0, [], details)  # type: ignore[call-arg]
+                JobReport(
+                    **values,
+                    source_done=bool(numbers[-1]),
+                    error=0,
+                    counters=[],
+                    steady=[],
+                    details=details,
+                )
             )
             details = []
         elif kind == "error":
             jobs[int(fields[0])].error = int(fields[1])
         elif kind == "counter":
             jobs[int(fields[0])].counters.append(int(fields[2]))
+            jobs[int(fields[0])].steady.append(int(fields[3]))
         elif kind == "end":
             cycles = int(fields[0])
+    for job in jobs:
+        if job.inferences < 2 and job.counters:
+            # Nothing came before it: the counters themselves are its interval.
+            job.interval = job.counters[0]
+            job.steady = job.counters
     return jobs, cycles

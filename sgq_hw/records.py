@@ -75,7 +75,8 @@ def row_records(
     An empty row becomes one record with `valid` 0.
 
     Args:
-        indptr, indices: CSR pattern.
+        indptr: Row starts of a CSR pattern.
+        indices: Its columns.
         values: Codes, or None where the record has no value.
         record: Format; without a `valid` field empty rows cannot be coded.
 

@@ -21,7 +21,8 @@ module sgq_harness #(
     parameter OUT_BITS    = 16,  // signed container of a result
     parameter PASS_BITS   = 2,   // bits of a pass index
     parameter ROW_BITS    = 12,  // bits of a row index
-    parameter COUNTERS    = 10   // performance counters
+    parameter COUNTERS    = 10,  // performance counters
+    parameter COUNT_BITS  = 48   // bits of a counter
 ) ();
 
 localparam WORD_BITS  = LANES * OUT_BITS;
@@ -111,6 +112,15 @@ reg [OUT_BITS-1:0]    want_code, have_code;
 wire out_valid = dut.out_valid;
 wire accepted  = s_axis_tvalid && s_axis_tready;
 wire delivered = m_axis_tvalid && m_axis_tready;
+
+// The counters, first in the lowest bits; between two ends of inferences they tell the steady state.
+wire [COUNTERS*COUNT_BITS-1:0] counts = {
+    dut.counters.lost_output_stall_reg, dut.counters.lost_input_stall_reg,
+    dut.counters.lost_fill_drain_reg, dut.counters.lost_lane_padding_reg,
+    dut.counters.lost_row_imbalance_reg, dut.counters.lost_bank_conflict_reg,
+    dut.counters.busy_slots_reg, dut.counters.load_cycles_reg,
+    dut.counters.inferences_reg, dut.counters.cycles_reg};
+reg  [COUNTERS*COUNT_BITS-1:0] previous_counts, last_counts;
 
 // A 32-bit linear feedback step for each decision; the low byte is compared with a threshold.
 function [31:0] next_random(input [31:0] value);
@@ -239,6 +249,8 @@ always @(posedge clk) begin
             inferences    <= inferences + 32'd1;
             previous_done <= last_done;
             last_done     <= cycle;
+            previous_counts <= last_counts;
+            last_counts     <= counts;
         end
     end else begin
         s_axis_tvalid <= 1'b0;
@@ -385,7 +397,9 @@ initial begin
         for (counter = 0; counter < COUNTERS; counter = counter + 1) begin
             read_register(8'h80 + counter[7:0] * 8'd8, read_low);
             read_register(8'h84 + counter[7:0] * 8'd8, read_high);
-            $fdisplay(report_file, "counter %0d %0d %0d", job, counter, {read_high, read_low});
+            $fdisplay(report_file, "counter %0d %0d %0d %0d", job, counter, {read_high, read_low},
+                      last_counts[counter*COUNT_BITS +: COUNT_BITS]
+                      - previous_counts[counter*COUNT_BITS +: COUNT_BITS]);
         end
         total_compared   = total_compared + compared;
         total_mismatches = total_mismatches + mismatches;

@@ -4,15 +4,12 @@
     A_hat = D^-1/2 (A + I) D^-1/2                                    (section 2.2)
 
 D is the in-degree plus one. A self loop that the graph stores is that one: it counts once.
-Sparse products run in SciPy, whose transposed product needs no transposed copy: on one CPU thread
-those of a training step take 1 ms on Cora and 50 ms on Amazon-Computers, 8 and 480 with PyTorch's
-COO tensors.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sgq_hw.graphs import Graph, input_row_factors, with_self_loops
+from sgq_hw.models.sparse import drop_values, sparse_product
 
 Array = npt.NDArray[np.float32]
 Matrix = sparse.csr_array[np.float32]
@@ -60,27 +58,6 @@ def _matrix(
     # int32 indices halve the traffic of the sparse products.
     parts = (values.astype(np.float32), indices.astype(np.int32), indptr.astype(np.int32))
     return sparse.csr_array(parts, shape=shape)
-
-
-class SparseProduct(torch.autograd.Function):
-    """`matrix @ dense`, differentiated with respect to `dense` float32 [columns, channels]."""
-
-    @staticmethod
-    def forward(ctx: Any, dense: Tensor, matrix: Matrix) -> Tensor:
-        """Return the product, float32 [rows, channels]."""
-        ctx.matrix = matrix
-        return torch.from_numpy(matrix @ dense.detach().numpy())
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """Return the gradient of `dense`."""
-        return torch.from_numpy(ctx.matrix.T @ grads[0].numpy()), None
-
-
-def sparse_product(matrix: Matrix, dense: Tensor) -> Tensor:
-    """Return `matrix @ dense`, differentiable in `dense`."""
-    product: Tensor = SparseProduct.apply(dense, matrix)  # type: ignore[no-untyped-call]
-    return product
 
 
 class GCN(nn.Module):
@@ -130,7 +107,4 @@ class GCN(nn.Module):
         """Return `features` with dropout on the stored values; a zero stays zero either way."""
         if not self.training or self.dropout == 0:
             return features
-        # rand is twice as fast as bernoulli on a CPU, and this is the longest step on Amazon.
-        kept = (torch.rand(features.nnz) >= self.dropout).numpy()
-        values = features.data * (kept / np.float32(1 - self.dropout))
-        return sparse.csr_array((values, features.indices, features.indptr), shape=features.shape)
+        return drop_values(features, self.dropout)

@@ -13,7 +13,7 @@ Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 SignedBits = Annotated[int, msgspec.Meta(ge=2, le=16)]
 
 
-class LayerBits(Record):
+class LayerBits(Record, frozen=True):
     """Bits of one layer.
 
     Attributes:
@@ -29,7 +29,7 @@ class LayerBits(Record):
     association: Literal["A(XW)", "(AX)W"] = "A(XW)"
 
 
-class BitConfig(Record, kw_only=True):
+class BitConfig(Record, frozen=True, kw_only=True):
     """Bits of a whole network.
 
     Attributes:

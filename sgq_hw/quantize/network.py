@@ -8,11 +8,12 @@ evaluation therefore see the hardware's results, not an approximation of them.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 
 from sgq_hw.bundle import (
     MAX_BIAS_BITS,
@@ -30,13 +31,14 @@ from sgq_hw.bundle import (
 from sgq_hw.errors import InputError
 from sgq_hw.golden.fixed_point import code_range, encode
 from sgq_hw.graphs import Graph
+from sgq_hw.models.sparse import Matrix, drop_values, sparse_product
 from sgq_hw.quantize.config import BitConfig
 from sgq_hw.quantize.scales import best_scale, power_of_two_at_least
-from sgq_hw.quantize.sparse import SparseMatrix
 from sgq_hw.quantize.workload import bind, input_codes, real_graph, table_values
 
 FloatArray = npt.NDArray[np.float64]
 StageKey = tuple[int, str]
+Rule = Literal["degree", "input", "input-degree"]
 
 
 class _Round(torch.autograd.Function):
@@ -56,11 +58,15 @@ class _Round(torch.autograd.Function):
         return gradients[0] * inside, None, None, None
 
 
+def _round(values: torch.Tensor, scale: float, low: int, high: int) -> torch.Tensor:
+    result: torch.Tensor = _Round.apply(values, scale, low, high)  # type: ignore[no-untyped-call]
+    return result
+
+
 def fake_quantize(values: torch.Tensor, fmt: Format) -> torch.Tensor:
     """Round to a format and return real values, straight-through gradient inside the range."""
     low, high = code_range(fmt.bits, fmt.signed)
-    result: torch.Tensor = _Round.apply(values, fmt.scale, low, high)
-    return result
+    return _round(values, fmt.scale, low, high)
 
 
 @dataclass(slots=True)
@@ -125,17 +131,18 @@ class QuantizedNetwork(torch.nn.Module):
             for rule in ("degree", "input", "input-degree")
         })
         self.edge: Format | None = None
-        edge_values = np.ones(len(real.indices))
+        edge_values: FloatArray = np.ones(len(real.indices))
         if config.normalisation == "edge":
             scale = best_scale(real.edge_values, config.edge, signed=False)
             self.edge = Format(bits=config.edge, signed=False, scale=scale)
             edge_values = encode(real.edge_values, scale, config.edge, signed=False) * scale
-        self.adjacency = SparseMatrix(real.indptr, real.indices, edge_values, graph.num_nodes)
-        self.features = SparseMatrix(
-            graph.x_indptr,
-            graph.x_indices,
-            input_codes(real, self.input.bits, signed).astype(np.float64),
-            graph.num_features,
+        nodes = graph.num_nodes
+        self.adjacency = sparse.csr_array(
+            (edge_values, real.indices, real.indptr), shape=(nodes, nodes)
+        )
+        codes = input_codes(real, self.input.bits, signed).astype(np.float64)
+        self.features = sparse.csr_array(
+            (codes, graph.x_indices, graph.x_indptr), shape=(nodes, graph.num_features)
         )
         self.weight_formats: list[Format] = []
         self.stages = self._make_stages()
@@ -143,8 +150,8 @@ class QuantizedNetwork(torch.nn.Module):
 
     def _make_tables(self, real_factors: dict[str, FloatArray]) -> dict[str, NodeTable]:
         factored = self.config.normalisation == "factored"
-        rules = ("input-degree", "degree") if factored else ("input",)
-        tables = {}
+        rules: tuple[Rule, ...] = ("input-degree", "degree") if factored else ("input",)
+        tables: dict[str, NodeTable] = {}
         for rule in rules:
             bits = self.config.factor if rule == "degree" else self.config.input_factor
             peak = float(real_factors[rule].max(initial=0.0))
@@ -208,28 +215,31 @@ class QuantizedNetwork(torch.nn.Module):
         ]
         self._forward(calibrating=True)
 
-    def _stage_sums(self, stage: _Stage, hidden: torch.Tensor | None) -> torch.Tensor:
+    def _stage_sums(
+        self, stage: _Stage, hidden: torch.Tensor | None, features: Matrix
+    ) -> torch.Tensor:
         index, kind = stage.key
         if kind == "combine":
             weight = fake_quantize(self.weights[index], self.weight_formats[index])
-            return self.features @ weight if hidden is None else hidden @ weight
+            return sparse_product(features, weight) if hidden is None else hidden @ weight
         if hidden is None:
             raise InputError("layer 0: (AX)W needs its input in feature memory")
-        return self.adjacency @ hidden
+        return sparse_product(self.adjacency, hidden)
 
     def _forward(
         self,
         calibrating: bool = False,
-        hidden_dropout: float = 0.0,
+        dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> dict[StageKey, torch.Tensor]:
         results: dict[StageKey, torch.Tensor] = {}
         hidden: torch.Tensor | None = None
+        features = drop_values(self.features, dropout, generator) if dropout else self.features
         # The input's codes count as they are: their step is in the node table.
         operand_scale = 1.0
         for stage in self.stages:
             index, kind = stage.key
-            sums = self._stage_sums(stage, hidden)
+            sums = self._stage_sums(stage, hidden, features)
             if kind == "combine":
                 factor_scale = self.weight_formats[index].scale
             else:
@@ -239,10 +249,7 @@ class QuantizedNetwork(torch.nn.Module):
                 sums = sums * self._table_reals[stage.table]
                 scale *= self._table(stage.table).scale
             if stage.has_bias:
-                bias: torch.Tensor = _Round.apply(
-                    self.biases[index], scale, -(1 << 52), 1 << 52
-                )
-                sums = sums + bias
+                sums = sums + _round(self.biases[index], scale, -(1 << 52), 1 << 52)
             if calibrating:
                 stage.product_scale = scale
                 stage.output = Format(
@@ -260,35 +267,26 @@ class QuantizedNetwork(torch.nn.Module):
             hidden = fake_quantize(sums, stage.output)
             results[stage.key] = hidden
             operand_scale = stage.output.scale
-            if hidden_dropout and stage.has_bias and stage is not self.stages[-1]:
-                keep = torch.rand(hidden.shape, generator=generator) >= hidden_dropout
-                hidden = hidden * keep / (1.0 - hidden_dropout)
+            if dropout and stage.has_bias and stage is not self.stages[-1]:
+                keep = torch.rand(hidden.shape, generator=generator) >= dropout
+                hidden = hidden * keep / (1.0 - dropout)
         return results
 
     def forward(
         self, dropout: float = 0.0, generator: torch.Generator | None = None
     ) -> torch.Tensor:
         """Return the logits [nodes, classes] as real values; `dropout` is for training."""
-        if dropout:
-            assert generator is not None
-            self.features.dropout(dropout, generator)
-        try:
-            results = self._forward(hidden_dropout=dropout, generator=generator)
-        finally:
-            if dropout:
-                self.features.restore()
+        results = self._forward(dropout=dropout, generator=generator)
         return results[self.stages[-1].key]
 
     @torch.no_grad()
     def stage_codes(self) -> dict[StageKey, npt.NDArray[np.int64]]:
         """Return the integer codes of every stage, [nodes, channels]: equal to the golden model."""
+        results = self._forward()
         codes = {}
         for stage in self.stages:
             assert stage.output is not None
-        for key, real in self._forward().items():
-            scale = next(stage.output.scale for stage in self.stages if stage.key == key
-                         and stage.output is not None)
-            codes[key] = (real / scale).numpy().astype(np.int64)
+            codes[stage.key] = (results[stage.key] / stage.output.scale).numpy().astype(np.int64)
         return codes
 
     def snapshot(self) -> Callable[[], None]:

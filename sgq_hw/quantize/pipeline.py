@@ -1,6 +1,7 @@
 """From a trained float network to a bundle: calibrate, fine-tune, freeze."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +22,11 @@ class FineTuning:
 
     Attributes:
         epochs: Full-graph steps.
-        learning_rate: Adam's.
-        weight_decay: On the first layer's weights, as in the float recipe.
         dropout: On inputs and hidden features.
         calibrate_every: Scales follow the weights every so many epochs of the first half.
     """
 
     epochs: int = 150
-    learning_rate: float = 0.01
-    weight_decay: float = 5e-4
     dropout: float = 0.5
     calibrate_every: int = 5
 
@@ -50,9 +47,17 @@ def _score(network: QuantizedNetwork, graph: Graph) -> tuple[float, float]:
 
 
 def fine_tune(
-    network: QuantizedNetwork, graph: Graph, options: FineTuning, seed: int, *, progress: bool
+    network: QuantizedNetwork,
+    trained: TrainedModel,
+    graph: Graph,
+    options: FineTuning,
+    seed: int,
+    *,
+    progress: bool,
 ) -> None:
     """Tune a network in place by straight-through gradients; keeps its best validation epoch.
+
+    Learning rate and weight decay are those of the float training.
 
     Raises:
         InputError: the graph has no training labels.
@@ -60,13 +65,11 @@ def fine_tune(
     if graph.y is None or graph.train_mask is None:
         raise InputError(f"{graph.name}: train_mask: fine-tuning needs labels and a training mask")
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(
-        [
-            {"params": [network.weights[0]], "weight_decay": options.weight_decay},
-            {"params": [*list(network.weights)[1:], *network.biases], "weight_decay": 0.0},
-        ],
-        lr=options.learning_rate,
-    )
+    groups: list[dict[str, Any]] = [
+        {"params": [network.weights[0]], "weight_decay": trained.recipe["weight_decay"]},
+        {"params": [*list(network.weights)[1:], *network.biases]},
+    ]
+    optimizer = torch.optim.Adam(groups, lr=trained.recipe["lr"])
     chosen = torch.from_numpy(np.flatnonzero(graph.train_mask & (graph.y >= 0)))
     labels = torch.from_numpy(graph.y)[chosen]
     best = _score(network, graph)
@@ -77,7 +80,7 @@ def fine_tune(
                 network.calibrate()
             optimizer.zero_grad()
             logits = network(dropout=options.dropout, generator=generator)
-            functional.cross_entropy(logits[chosen], labels).backward()
+            functional.cross_entropy(logits[chosen], labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             # Scales are settled in the second half only: earlier scores would not be kept.
             if epoch >= options.epochs // 2:
@@ -114,5 +117,5 @@ def quantize(
     torch.set_num_threads(1)
     network = QuantizedNetwork(list(trained.weights), list(trained.biases), graph, config)
     if tuning is not None:
-        fine_tune(network, graph, tuning, seed, progress=progress)
+        fine_tune(network, trained, graph, tuning, seed, progress=progress)
     return network.freeze()

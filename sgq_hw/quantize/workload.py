@@ -1,7 +1,6 @@
 """Binding: a graph and its features turned into the integers that one network expects."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +8,7 @@ import numpy.typing as npt
 from sgq_hw.bundle import Format, InputSpec, Manifest, NodeTable, Workload
 from sgq_hw.errors import InputError
 from sgq_hw.golden.fixed_point import IntArray, encode
-
-if TYPE_CHECKING:
-    from sgq_hw.graphs import Graph
+from sgq_hw.graphs import Graph, with_self_loops
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -21,7 +18,8 @@ class RealGraph:
     """What the quantiser derives from a graph before any rounding.
 
     Attributes:
-        indptr, indices: Aggregation matrix, CSR int64 with sorted columns.
+        indptr: Row starts of the aggregation matrix.
+        indices: Its columns, sorted in each row.
         degree_factor: `d ** -0.5` per node, d = row length of the aggregation matrix (0 for an
             empty row).
         row_factor: Real value of a code step of 1.0 relative to the row's largest input.
@@ -37,18 +35,6 @@ class RealGraph:
     edge_values: FloatArray
 
 
-def add_self_loops(indptr: IntArray, indices: IntArray) -> tuple[IntArray, IntArray]:
-    """Insert the diagonal into a CSR pattern; an entry that is already there stays single."""
-    nodes = len(indptr) - 1
-    rows = np.repeat(np.arange(nodes, dtype=np.int64), np.diff(indptr))
-    off_diagonal = rows != indices
-    all_rows = np.concatenate([rows[off_diagonal], np.arange(nodes)])
-    all_columns = np.concatenate([indices[off_diagonal], np.arange(nodes)])
-    order = np.lexsort((all_columns, all_rows))
-    counts = np.bincount(all_rows, minlength=nodes)
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), all_columns[order]
-
-
 def _row_reduce(ufunc: np.ufunc, values: FloatArray, indptr: IntArray) -> FloatArray:
     """Reduce CSR data by row; empty rows give 0."""
     result = np.zeros(len(indptr) - 1)
@@ -58,14 +44,14 @@ def _row_reduce(ufunc: np.ufunc, values: FloatArray, indptr: IntArray) -> FloatA
     return result
 
 
-def real_graph(graph: "Graph", *, self_loops: bool, row_normalised: bool) -> RealGraph:
+def real_graph(graph: Graph, *, self_loops: bool, row_normalised: bool) -> RealGraph:
     """Derive the real-valued factors of a graph.
 
     GCN's matrix is `D^-1/2 (A + I) D^-1/2` (Kipf and Welling 2017, equation 2).
     """
     indptr, indices = graph.indptr, graph.indices
     if self_loops:
-        indptr, indices = add_self_loops(indptr, indices)
+        indptr, indices = with_self_loops(graph)
     degree = np.diff(indptr).astype(np.float64)
     degree_factor = np.divide(1.0, np.sqrt(degree), where=degree > 0, out=np.zeros_like(degree))
     values = (
@@ -106,7 +92,7 @@ def table_values(rule: str, real: RealGraph, spec: InputSpec) -> FloatArray:
     return step * real.degree_factor if rule == "input-degree" else step
 
 
-def bind(graph: "Graph", manifest: Manifest) -> Workload:
+def bind(graph: Graph, manifest: Manifest) -> Workload:
     """Turn a graph into the integers that a network expects.
 
     Raises:

@@ -1,0 +1,365 @@
+"""The command line: thin, since each command is a function of the package.
+
+Exit codes: 0 done and true, 1 ran and the answer is no, 2 bad input. Bad input is one line on
+stderr. Heavy modules are imported by the command that needs them.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgq_hw import __version__
+from sgq_hw.errors import InputError, SgqError
+from sgq_hw.files import write_text
+
+if TYPE_CHECKING:
+    from sgq_hw.budget import Budget
+
+EXIT_NO = 1
+EXIT_BAD_INPUT = 2
+
+Command = Callable[..., None]
+
+
+def _json_option(function: Command) -> Command:
+    return click.option(
+        "--json", "json_path", type=click.Path(path_type=Path), help="Write the result as JSON."
+    )(function)
+
+
+def _seed_option(function: Command) -> Command:
+    return click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")(
+        function
+    )
+
+
+def _pickle_option(function: Command) -> Command:
+    return click.option(
+        "--allow-pickle", is_flag=True, help="Read the pickled files of a raw Planetoid folder."
+    )(function)
+
+
+
+
+def _write_json(path: Path | None, data: dict[str, Any]) -> None:
+    if path is not None:
+        write_text(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def _pairs(text: str | None, option: str) -> dict[str, int]:
+    """Parse `name=number,name=number`."""
+    result: dict[str, int] = {}
+    for part in filter(None, (text or "").split(",")):
+        name, _, number = part.partition("=")
+        try:
+            result[name.strip()] = int(number)
+        except ValueError:
+            raise InputError(f"{option}: '{part}' is not name=number") from None
+    return result
+
+
+def _percent(accuracy: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f} %" for name, value in accuracy.items())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sgq-hw")
+def cli() -> None:
+    """Turn a trained graph neural network into a small, verified FPGA accelerator."""
+
+
+@cli.command()
+@click.argument("graph")
+@click.option("--model", default="gcn", show_default=True, help="Network: gcn.")
+@click.option("--hidden", type=int, default=16, show_default=True, help="Hidden channels.")
+@click.option("--epochs", type=int, help="Full-graph steps; default from the recipe.")
+@click.option("--split", type=int, default=0, show_default=True, help="Which of several splits.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@_seed_option
+@_pickle_option
+@_json_option
+def train(
+    graph: str, model: str, hidden: int, epochs: int | None, split: int, output: Path, seed: int,
+    allow_pickle: bool, json_path: Path | None,
+) -> None:  # fmt: skip
+    """Train a float network on GRAPH: a name, an .npz, or a Planetoid folder."""
+    from sgq_hw import train as training  # noqa: PLC0415
+    from sgq_hw.graphs import load_graph  # noqa: PLC0415
+
+    loaded = load_graph(graph, split=split, allow_pickle=allow_pickle)
+    trained = training.train(
+        loaded, model=model, hidden=hidden, epochs=epochs, seed=seed, progress=True
+    )
+    training.save_trained(output, trained, loaded)
+    _write_json(json_path, {"accuracy": trained.accuracy, "seed": seed, "model": model})
+    click.echo(f"{output}: {model} on {loaded.name}, {_percent(trained.accuracy)}")
+
+
+@cli.command()
+@click.argument("network", type=click.Path(path_type=Path))
+@click.option("--bits", type=int, help="Bits of hidden features, 1 to 16; the rest follows.")
+@click.option("--config", type=click.Path(path_type=Path), help="Bit configuration, TOML.")
+@click.option("--finetune", is_flag=True, help="Tune the weights for the rounded network.")
+@click.option("--epochs", type=int, default=150, show_default=True, help="Fine-tuning steps.")
+@click.option(
+    "--norm", type=click.Choice(["factored", "edge"]), help="GCN normalisation; default factored."
+)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@_seed_option
+@_json_option
+def quantize(
+    network: Path, bits: int | None, config: Path | None, finetune: bool, epochs: int,
+    norm: str | None, output: Path, seed: int, json_path: Path | None,
+) -> None:  # fmt: skip
+    """Quantise NETWORK, a file written by train, into integers."""
+    if (bits is None) == (config is None):
+        raise InputError("give one of --bits and --config")
+    if config is not None and norm is not None:
+        raise InputError("--norm: the configuration file decides the normalisation")
+    from sgq_hw.quantize.config import load_config, uniform_config  # noqa: PLC0415
+
+    if bits is not None:
+        uniform_config(bits, 1)  # a bad number is refused before the slow imports
+    if epochs < 1:
+        raise InputError(f"--epochs: {epochs} is less than 1")
+    from sgq_hw.bundle import save_bundle  # noqa: PLC0415
+    from sgq_hw.train import load_trained  # noqa: PLC0415
+
+    trained, graph = load_trained(network)
+    layers = len(trained.weights)
+    if config is not None:
+        chosen = load_config(config, layers)
+    else:
+        chosen = uniform_config(bits or 0, layers, norm or "factored")
+    from sgq_hw.golden import network as golden_network  # noqa: PLC0415
+    from sgq_hw.quantize import pipeline  # noqa: PLC0415
+
+    tuning = pipeline.FineTuning(epochs=epochs) if finetune else None
+    bundle = pipeline.quantize(trained, graph, chosen, tuning=tuning, seed=seed, progress=True)
+    save_bundle(output, bundle)
+    accuracy = golden_network.evaluate(bundle)
+    _write_json(json_path, {"accuracy": accuracy, "accuracy_float": trained.accuracy})
+    click.echo(f"{output}: {_percent(accuracy)} (float: {_percent(trained.accuracy)})")
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@_json_option
+def golden(bundle: Path, json_path: Path | None) -> None:
+    """Run BUNDLE on the bit-accurate integer model."""
+    from sgq_hw.bundle import load_bundle  # noqa: PLC0415
+    from sgq_hw.golden.network import evaluate  # noqa: PLC0415
+
+    loaded = load_bundle(bundle)
+    accuracy = evaluate(loaded)
+    _write_json(json_path, {"accuracy": accuracy, "nodes": loaded.workload.num_nodes})
+    click.echo(f"{bundle}: {loaded.workload.num_nodes} nodes, {_percent(accuracy)}")
+
+
+def _design_options(function: Command) -> Command:
+    options = (
+        click.option("--pes", type=int, default=1, show_default=True, help="Processing elements."),
+        click.option("--lanes", type=int, default=16, show_default=True, help="Lanes, 1 to 64."),
+        click.option("--stream-bits", type=int, default=64, show_default=True,
+                     help="Bits of a stream beat."),
+        click.option("--input", "input_form", default="auto", show_default=True,
+                     type=click.Choice(["auto", "sparse", "dense"]), help="Form of the inputs."),
+        click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,"
+                     "row_nonzeros=."),
+        click.option("--rom", is_flag=True, help="Bake parameters and graph in."),
+    )  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+_SPARSE = {"auto": None, "sparse": True, "dense": False}
+
+
+@cli.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@_design_options
+@click.option("--unit", help="Only this hardware unit.")
+@click.option("--force", is_flag=True, help="Replace a folder that holds other files.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+def generate(
+    bundle: Path, pes: int, lanes: int, stream_bits: int, input_form: str, capacity: str | None,
+    rom: bool, unit: str | None, force: bool, output: Path,
+) -> None:  # fmt: skip
+    """Write the Verilog accelerator of BUNDLE into a folder."""
+    from sgq_hw import generate as generating  # noqa: PLC0415
+
+    if unit is not None:
+        for path in generating.generate_unit(bundle, unit, output, lanes=lanes):
+            click.echo(str(path))
+        return
+    generated = generating.generate(
+        bundle, output, pes=pes, lanes=lanes, stream_bits=stream_bits,
+        sparse_input=_SPARSE[input_form], rom=rom, capacity=_pairs(capacity, "--capacity"),
+        force=force,
+    )  # fmt: skip
+    from sgq_hw.report import print_build_report  # noqa: PLC0415
+
+    print_build_report(generated)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("graph")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@_pickle_option
+def pack(folder: Path, graph: str, output: Path, allow_pickle: bool) -> None:
+    """Pack GRAPH for the design in FOLDER: stream beats that load it and run one inference."""
+    from sgq_hw.cosim import bind_graph  # noqa: PLC0415
+    from sgq_hw.generate import load_generated  # noqa: PLC0415
+    from sgq_hw.graphs import load_graph  # noqa: PLC0415
+    from sgq_hw.packer import input_packet, load_packets  # noqa: PLC0415
+    from sgq_hw.words import write_lines  # noqa: PLC0415
+
+    generated = load_generated(folder)
+    if generated.design.rom:
+        raise InputError(f"{folder}: this design has its graph baked in (--rom)")
+    bundle = bind_graph(
+        generated.bundle.network, load_graph(graph, allow_pickle=allow_pickle)
+    )
+    load = load_packets(generated.design, bundle).lines()
+    infer = input_packet(generated.design, bundle.workload).lines()
+    write_lines(output, load + infer)
+    click.echo(f"{output}: {len(load)} beats load, {len(infer)} beats an inference")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--graph", help="Another graph within capacity.")
+@click.option("--input", "features", type=click.Path(path_type=Path),
+              help="Other input features for the same graph: an .npz with x_shape and x_....")
+@click.option("--inferences", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--waves", type=click.Path(path_type=Path), help="Write a waveform here.")
+@_seed_option
+@_pickle_option
+@_json_option
+def cosim(
+    folder: Path, graph: str | None, features: Path | None, inferences: int, waves: Path | None,
+    seed: int, allow_pickle: bool, json_path: Path | None,
+) -> None:  # fmt: skip
+    """Simulate the design in FOLDER and compare every word with the golden model."""
+    from sgq_hw import cosim as cosimulation  # noqa: PLC0415
+    from sgq_hw.generate import load_generated  # noqa: PLC0415
+    from sgq_hw.graphs import load_graph  # noqa: PLC0415
+    from sgq_hw.report import print_cosim  # noqa: PLC0415
+
+    generated = load_generated(folder)
+    if graph is not None and features is not None:
+        raise InputError("give at most one of --graph and --input")
+    other = None
+    if graph is not None:
+        other = load_graph(graph, allow_pickle=allow_pickle)
+    if features is not None:
+        other = cosimulation.graph_with_features(generated.bundle, features)
+    result = cosimulation.cosim(
+        generated, graph=other, inferences=inferences, waves=waves, random_init=True, seed=seed + 1
+    )
+    _write_json(json_path, result.as_json())
+    command = " ".join(["sgq-hw cosim", str(folder), *(["--graph", graph] if graph else [])])
+    print_cosim(result, command)
+    if not result.equal:
+        sys.exit(EXIT_NO)
+
+
+def _budget_of(
+    target: Path, pes: int, lanes: int, capacity: str | None, devices: Sequence[Any]
+) -> "Budget":
+    from sgq_hw.budget import make_budget  # noqa: PLC0415
+    from sgq_hw.bundle import load_bundle  # noqa: PLC0415
+    from sgq_hw.generate import design_for, load_generated  # noqa: PLC0415
+
+    if target.is_dir():
+        generated = load_generated(target)
+        return make_budget(generated.bundle, generated.design, tuple(devices))
+    bundle = load_bundle(target)
+    design = design_for(bundle, pes=pes, lanes=lanes, capacity=_pairs(capacity, "--capacity"))
+    return make_budget(bundle, design, tuple(devices))
+
+
+@cli.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--pes", type=int, default=1, show_default=True, help="Processing elements.")
+@click.option("--lanes", type=int, default=16, show_default=True, help="Lanes, 1 to 64.")
+@click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,row_nonzeros=.")
+@click.option("--device", help="Exit with 1 if this device does not hold it.")
+@click.option("--all", "every", is_flag=True, help="Try every known device.")
+@_json_option
+def budget(
+    target: Path, pes: int, lanes: int, capacity: str | None, device: str | None, every: bool,
+    json_path: Path | None,
+) -> None:  # fmt: skip
+    """Price the memories of TARGET, a bundle or a generated folder, on real devices."""
+    from sgq_hw.cost.devices import find_device, load_devices  # noqa: PLC0415
+    from sgq_hw.report import print_budget  # noqa: PLC0415
+
+    devices: Sequence[Any] = load_devices() if every else ()
+    if device is not None:
+        devices = [find_device(device)]
+    result = _budget_of(target, pes, lanes, capacity, devices)
+    _write_json(json_path, result.as_json())
+    print_budget(result)
+    if result.fits and not any(fit.fits for fit in result.fits):
+        sys.exit(EXIT_NO)
+
+
+@cli.command()
+@_json_option
+def devices(json_path: Path | None) -> None:
+    """List the known devices and where their figures come from."""
+    from sgq_hw.cost.devices import load_devices  # noqa: PLC0415
+    from sgq_hw.report import print_devices  # noqa: PLC0415
+
+    known = load_devices()
+    _write_json(json_path, {"devices": [{"part": d.part, "family": d.family} for d in known]})
+    print_devices(known)
+
+
+@cli.command()
+@click.argument("graph", default="karate")
+@click.option("--bits", type=int, default=4, show_default=True)
+@click.option("--lanes", type=int, default=16, show_default=True)
+@click.option("-o", "--output", default="build/demo", type=click.Path(path_type=Path))
+@_seed_option
+@click.pass_context
+def demo(
+    context: click.Context, graph: str, bits: int, lanes: int, output: Path, seed: int
+) -> None:
+    """Take GRAPH through the whole chain: train, quantise, generate, simulate, budget."""
+    steps: list[tuple[click.Command, dict[str, Any]]] = [
+        (train, {"graph": graph, "output": output / "float.npz", "seed": seed}),
+        (quantize, {"network": output / "float.npz", "bits": bits, "finetune": True,
+                    "output": output / "quantised.npz", "seed": seed}),
+        (golden, {"bundle": output / "quantised.npz", "json_path": output / "golden.json"}),
+        (generate, {"bundle": output / "quantised.npz", "lanes": lanes, "output": output / "rtl"}),
+        (budget, {"target": output / "rtl", "every": True, "json_path": output / "budget.json"}),
+        (cosim, {"folder": output / "rtl", "seed": seed, "json_path": output / "cosim.json"}),
+    ]  # fmt: skip
+    for command, arguments in steps:
+        click.secho(f"\n== {command.name}", bold=True)
+        context.invoke(command, **arguments)
+
+
+def main() -> None:
+    """Entry point: turns every deliberate error into one line and exit code 2."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("sgq-hw: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        message = " ".join(error.format_message().split())
+    except SgqError as error:
+        message = " ".join(str(error).split())
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+    click.echo(f"sgq-hw: error: {message}", err=True)
+    sys.exit(EXIT_BAD_INPUT)

@@ -1,0 +1,326 @@
+"""Generating: a bundle becomes a folder with Verilog, memory images and verification vectors."""
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from sgq_hw.bundle import Bundle, load_bundle
+from sgq_hw.design import DEFAULT_STREAM_BITS, Design, make_design
+from sgq_hw.errors import InputError
+from sgq_hw.jobs import inference_job
+from sgq_hw.lowering import Capacity
+from sgq_hw.packer import edge_record_count, memory_images
+from sgq_hw.registers import COUNTER_BASE, COUNTERS, register_map
+from sgq_hw.render import UNITS, parameters, render
+from sgq_hw.words import hex_lines, write_lines
+
+FOLDER_FORMAT = "sgq-hw-design"
+FOLDER_VERSION = 1
+DESIGN_FILE = "design.json"
+BUNDLE_FILE = "bundle.npz"
+MAX_SPARSE_FRACTION = 0.75
+"""Above this density complete input rows take fewer stream bits, and hardly more cycles."""
+
+
+class DesignFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `design.json` tells about a generated folder.
+
+    The design is derived anew from the bundle and the options; the rest informs the reader.
+    """
+
+    format: str
+    version: int
+    bundle: str
+    options: "Options"
+    parameters: dict[str, int]
+    passes: list[dict[str, Any]]
+    memories: list[dict[str, Any]]
+    records: dict[str, list[dict[str, Any]]]
+    registers: list[dict[str, Any]]
+    counters: list[dict[str, Any]]
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The choices of `generate`."""
+
+    pes: int
+    lanes: int
+    stream_bits: int
+    sparse_input: bool
+    rom: bool
+    capacity: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedDesign:
+    """A generated folder, read back.
+
+    Attributes:
+        folder: Where it lies.
+        design: Derived from the bundle and the options.
+        bundle: Network and graph.
+        bundle_hash: Short hash, as written into the Verilog.
+    """
+
+    folder: Path
+    design: Design
+    bundle: Bundle
+    bundle_hash: str
+
+    @property
+    def sources(self) -> list[Path]:
+        """The Verilog files."""
+        return sorted((self.folder / "rtl").glob("*.v"))
+
+
+def bundle_hash(path: Path) -> str:
+    """Return the first 12 hexadecimal digits of a file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def default_capacity(bundle: Bundle, wanted: dict[str, int] | None = None) -> Capacity:
+    """Return the capacity for a bundle's own graph, enlarged where the user asks for it.
+
+    Raises:
+        InputError: an unknown name, or less than the bundle's own graph needs.
+    """
+    workload = bundle.workload
+    values = {
+        "nodes": workload.num_nodes,
+        "edges": edge_record_count(workload),
+        "row_edges": max(1, int(np.diff(workload.indptr).max(initial=0))),
+        "row_nonzeros": max(1, int(np.diff(workload.x_indptr).max(initial=0))),
+    }
+    for name, value in (wanted or {}).items():
+        if name not in values:
+            raise InputError(f"--capacity: unknown '{name}'; known: {', '.join(values)}")
+        if value < values[name]:
+            raise InputError(
+                f"--capacity: {name}={value}; graph '{workload.name}' needs {values[name]}"
+            )
+        values[name] = value
+    return Capacity(**values)
+
+
+def default_sparse_input(bundle: Bundle) -> bool:
+    """Return whether inputs should come as records of what is stored."""
+    workload = bundle.workload
+    places = workload.num_nodes * bundle.network.manifest.input.channels
+    return len(workload.x_indices) <= MAX_SPARSE_FRACTION * places
+
+
+def design_for(
+    bundle: Bundle,
+    *,
+    pes: int = 1,
+    lanes: int = 16,
+    stream_bits: int = DEFAULT_STREAM_BITS,
+    sparse_input: bool | None = None,
+    rom: bool = False,
+    capacity: dict[str, int] | None = None,
+) -> Design:
+    """Size an accelerator for a bundle; see `make_design`."""
+    return make_design(
+        bundle.network.manifest,
+        pes=pes,
+        lanes=lanes,
+        stream_bits=stream_bits,
+        sparse_input=default_sparse_input(bundle) if sparse_input is None else sparse_input,
+        rom=rom,
+        capacity=default_capacity(bundle, capacity),
+    )
+
+
+def rom_sizes(design: Design, bundle: Bundle) -> tuple[int, int]:
+    """Return nodes and edge records that a ROM design bakes in, zeros for a loadable one."""
+    if not design.rom:
+        return 0, 0
+    return bundle.workload.num_nodes, edge_record_count(bundle.workload)
+
+
+def _design_file(design: Design, digest: str) -> DesignFile:
+    capacity = asdict(design.capacity)
+    options = Options(
+        design.pes, design.lanes, design.stream_bits, design.sparse_input, design.rom, capacity
+    )
+    passes = [
+        {
+            "name": step.name, "front": step.front, "source": step.source,
+            "destination": step.destination, "channels": step.out_channels,
+            "chunks": step.chunks, "bits": step.bits, "signed": step.signed,
+            "accumulator_bits": step.bound.accumulator_bits,
+            "accumulator_bound": step.bound.accumulator, "total_bits": step.bound.total_bits,
+        }
+        for step in design.passes
+    ]  # fmt: skip
+    return DesignFile(
+        format=FOLDER_FORMAT,
+        version=FOLDER_VERSION,
+        bundle=digest,
+        options=options,
+        parameters=parameters(design),
+        passes=passes,
+        memories=[
+            {"name": m.name, "width": m.width, "depth": m.depth, "style": m.style, "rom": m.rom}
+            for m in design.memories
+        ],
+        records={
+            "edge": [asdict(field) for field in design.edge_record.fields],
+            "input": [asdict(field) for field in design.input_record.fields],
+        },
+        registers=[
+            {"address": r.address, "name": r.name, "access": r.access, "text": r.text}
+            for r in register_map(design)
+        ],
+        counters=[
+            {"address": COUNTER_BASE + 8 * index, "name": c.name, "text": c.text}
+            for index, c in enumerate(COUNTERS)
+        ],
+    )
+
+
+def check_output_folder(folder: Path, force: bool) -> None:
+    """Refuse to replace a folder that this program did not write.
+
+    Raises:
+        InputError: naming the folder and the way out.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder")
+    if any(folder.iterdir()) and not force and not (folder / DESIGN_FILE).is_file():
+        raise InputError(f"{folder}: not empty and not written by sgq-hw; --force replaces it")
+
+
+def _fill(folder: Path, design: Design, bundle: Bundle, bundle_path: Path) -> None:
+    from sgq_hw.golden.network import run  # noqa: PLC0415 (scipy is slow to import)
+
+    digest = bundle_hash(bundle_path)
+    rtl = render(design, digest, rom_sizes(design, bundle))
+    for name, text in rtl.items():
+        write_lines(folder / "rtl" / name, text.splitlines())
+    write_lines(folder / "filelist.f", [f"rtl/{name}" for name in sorted(rtl)])
+    shutil.copyfile(bundle_path, folder / BUNDLE_FILE)
+    job = inference_job(design, bundle, run(bundle.network, bundle.workload), load=not design.rom)
+    loads = [line for line in job.stream if line[0] in "01"]
+    images = folder / "images"
+    if loads:
+        write_lines(images / "load.hex", loads)
+    write_lines(images / "input.hex", job.stream[len(loads) :])
+    if design.rom:
+        for name, (words, bits) in memory_images(design, bundle).items():
+            write_lines(images / f"{name}.hex", hex_lines(words, bits))
+    write_lines(folder / "golden" / "results.hex", job.results)
+    write_lines(folder / "golden" / "output.hex", job.output)
+    encoded = msgspec.json.format(msgspec.json.encode(_design_file(design, digest)), indent=1)
+    write_lines(folder / DESIGN_FILE, encoded.decode("utf-8").splitlines())
+
+
+def generate(
+    bundle_path: Path,
+    folder: Path,
+    *,
+    pes: int = 1,
+    lanes: int = 16,
+    stream_bits: int = DEFAULT_STREAM_BITS,
+    sparse_input: bool | None = None,
+    rom: bool = False,
+    capacity: dict[str, int] | None = None,
+    force: bool = False,
+) -> GeneratedDesign:
+    """Write an accelerator for a bundle into a folder, whole or not at all.
+
+    Args:
+        bundle_path: The quantised network and its graph.
+        folder: Replaced if this program wrote it, or with `force`.
+        pes: Processing elements; 1 in this version.
+        lanes: Lanes, 1 to 64.
+        stream_bits: Bits of a stream beat.
+        sparse_input: Records of stored inputs (True), complete rows (False), or by density.
+        rom: Bake parameters and graph in instead of loading them.
+        capacity: Capacities above the graph's own: nodes, edges, row_edges, row_nonzeros.
+        force: Replace a folder that holds other files.
+
+    Raises:
+        InputError: the bundle or an option cannot be used, or the folder cannot be written.
+    """
+    bundle = load_bundle(bundle_path)
+    design = design_for(
+        bundle, pes=pes, lanes=lanes, stream_bits=stream_bits, sparse_input=sparse_input, rom=rom,
+        capacity=capacity,
+    )  # fmt: skip
+    check_output_folder(folder, force)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write: {error.strerror}") from error
+    try:
+        fresh = temporary / "new"
+        fresh.mkdir()
+        _fill(fresh, design, bundle, bundle_path)
+        try:
+            if folder.exists():
+                folder.rename(temporary / "old")
+            fresh.rename(folder)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot write: {error.strerror}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return GeneratedDesign(folder, design, bundle, bundle_hash(folder / BUNDLE_FILE))
+
+
+def generate_unit(bundle_path: Path, unit: str, folder: Path, *, lanes: int = 16) -> list[Path]:
+    """Write the Verilog of one unit (and the memories it may need) alone.
+
+    Raises:
+        InputError: an unknown unit.
+    """
+    if unit not in UNITS:
+        raise InputError(f"--unit: unknown '{unit}'; known: {', '.join(UNITS)}")
+    bundle = load_bundle(bundle_path)
+    texts = render(design_for(bundle, lanes=lanes), bundle_hash(bundle_path), unit=unit)
+    for name, text in texts.items():
+        write_lines(folder / name, text.splitlines())
+    return [folder / name for name in texts]
+
+
+def load_generated(folder: Path) -> GeneratedDesign:
+    """Read a generated folder back.
+
+    Raises:
+        InputError: not such a folder, or one of another version.
+    """
+    path = folder / DESIGN_FILE
+    if not path.is_file():
+        raise InputError(f"{folder}: no {DESIGN_FILE}; not a folder written by 'sgq-hw generate'")
+    try:
+        data = msgspec.json.decode(path.read_bytes(), type=DesignFile)
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path}: {error}") from error
+    if data.format != FOLDER_FORMAT or data.version != FOLDER_VERSION:
+        raise InputError(f"{path}: version: {data.version}; this program reads {FOLDER_VERSION}")
+    bundle_path = folder / BUNDLE_FILE
+    bundle = load_bundle(bundle_path)
+    options = data.options
+    try:
+        capacity = Capacity(**options.capacity)
+    except TypeError as error:
+        raise InputError(f"{path}: options.capacity: {error}") from error
+    design = make_design(
+        bundle.network.manifest,
+        pes=options.pes,
+        lanes=options.lanes,
+        stream_bits=options.stream_bits,
+        sparse_input=options.sparse_input,
+        rom=options.rom,
+        capacity=capacity,
+    )
+    return GeneratedDesign(folder, design, bundle, bundle_hash(bundle_path))

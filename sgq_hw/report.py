@@ -1,0 +1,124 @@
+"""What the commands print: tables for people."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from sgq_hw.budget import Budget
+    from sgq_hw.cosim import CosimResult
+    from sgq_hw.cost.devices import Device
+    from sgq_hw.generate import GeneratedDesign
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def print_build_report(generated: "GeneratedDesign") -> None:
+    """Print passes with their proved widths, and memories, of a generated folder."""
+    console = _console()
+    design = generated.design
+    passes = _table("passes", "pass", "channels", "words", "bits", "accumulator bits", "sum bits")
+    for step in design.passes:
+        passes.add_row(
+            step.name, str(step.out_channels), str(step.chunks),
+            f"{step.bits}{'s' if step.signed else 'u'}", str(step.bound.accumulator_bits),
+            str(step.bound.total_bits),
+        )  # fmt: skip
+    console.print(passes)
+    memories = _table("memories", "memory", "width", "depth", "bits", "style")
+    for memory in design.memories:
+        memories.add_row(
+            memory.name, str(memory.width), str(memory.depth), f"{memory.bits:,}", memory.style
+        )
+    console.print(memories)
+    console.print(
+        escape(
+            f"{generated.folder}: {len(generated.sources)} Verilog modules, bundle "
+            f"{generated.bundle_hash}, {design.pes} x {design.lanes} slots"
+        )
+    )
+
+
+def print_cosim(result: "CosimResult", command: str) -> None:
+    """Print the verdict of a cosimulation; a mismatch names place, values and command."""
+    console = _console()
+    data = result.as_json()
+    for mismatch in result.details[:10]:
+        console.print(
+            escape(
+                f"mismatch: {mismatch.where} node {mismatch.node} channel {mismatch.channel}: "
+                f"expected {mismatch.expected}, got {mismatch.got}, cycle {mismatch.cycle}"
+            )
+        )
+    if data["cycles"]:
+        console.print(
+            f"{data['cycles']:,} cycles an inference (predicted {data['cycles_predicted']:,}), "
+            f"latency {data['latency_cycles']:,}, {100 * data['utilisation']:.1f} % of the slots "
+            f"useful; built in {result.build_seconds:.1f} s, ran in {result.run_seconds:.1f} s"
+        )
+    if result.equal:
+        console.print(
+            f"RTL equals golden model on every word: {result.words_compared:,} words compared"
+        )
+        return
+    if result.message:
+        console.print(escape(result.message))
+    console.print(
+        escape(
+            f"RTL differs from golden model: {result.mismatches:,} mismatches, "
+            f"{result.words_compared:,} words compared; reproduce with: {command}"
+        )
+    )
+
+
+def print_budget(budget: "Budget") -> None:
+    """Print memories, compression and devices."""
+    console = _console()
+    memories = _table("memories", "memory", "width", "depth", "bits")
+    for memory in budget.design.memories:
+        memories.add_row(memory.name, str(memory.width), str(memory.depth), f"{memory.bits:,}")
+    console.print(memories)
+    hidden = budget.compression_hidden
+    console.print(
+        f"on chip {budget.bits_total:,} bits, input {budget.input_bits:,} bits, "
+        f"fp32 {budget.bits_fp32:,} bits"
+    )
+    console.print(
+        f"compression: features {budget.compression_features:.2f}x, "
+        f"hidden {'-' if hidden is None else f'{hidden:.2f}x'}, "
+        f"stored {budget.compression_stored:.2f}x, total {budget.compression_total:.2f}x"
+    )
+    if not budget.fits:
+        return
+    devices = _table("devices", "part", "block RAM", "of", "fits", "basis")
+    for fit in budget.fits:
+        basis = sorted({mapping.basis for _, mapping in fit.mappings})
+        devices.add_row(
+            escape(fit.device), f"{float(fit.block_ram_used):g}", str(fit.block_ram_available),
+            "yes" if fit.fits else f"no: {fit.runs_out_first}", "/".join(basis),
+        )  # fmt: skip
+    console.print(devices)
+
+
+def print_devices(devices: "Sequence[Device]") -> None:
+    """Print the device table with sources."""
+    console = _console()
+    table = _table("devices", "part", "family", "block kbit", "source")
+    for device in devices:
+        table.add_row(
+            escape(device.part), escape(device.family), str(device.total_block_kbits),
+            escape(f"{device.confidence}: {device.source}"),
+        )  # fmt: skip
+    console.print(table)
