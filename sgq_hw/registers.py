@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sgq_hw.design import Design
+from sgq_hw.design import ERRORS, Design
 
 IDENTITY = 0x53475148  # "SGQH"
 MAP_VERSION = 1
@@ -43,27 +43,86 @@ COUNTERS = (
 )
 
 
+REGISTERS = (
+    (0x00, "ID", "RO", f"0x{IDENTITY:08X}"),
+    (0x04, "VERSION", "RO", "version of this map"),
+    (CONTROL_ADDRESS, "CONTROL", "WO", "bit 0 clears the error, bit 1 the counters"),
+    (0x0C, "STATUS", "RO", "bit 0 busy, bit 1 loaded, bit 2 error"),
+    (0x10, "ERROR", "RO", "sticky error code"),
+    (0x14, "PES", "RO", "processing elements"),
+    (0x18, "LANES", "RO", "lanes of each"),
+    (0x1C, "STREAM_BITS", "RO", "bits of a beat"),
+    (0x20, "PASSES", "RO", "passes of the network"),
+    (0x24, "NODE_CAPACITY", "RO", "nodes that fit"),
+    (0x28, "EDGE_CAPACITY", "RO", "edge records that fit"),
+    (0x2C, "NODES", "RO", "nodes of the loaded graph"),
+    (0x30, "EDGES", "RO", "edge records of the loaded graph"),
+)
+
+
 def register_map(design: Design) -> tuple[Register, ...]:
     """Return the registers of a design, lowest address first."""
+    constants = {
+        "VERSION": MAP_VERSION,
+        "PES": design.pes,
+        "LANES": design.lanes,
+        "STREAM_BITS": design.stream_bits,
+        "PASSES": len(design.passes),
+        "NODE_CAPACITY": design.capacity.nodes,
+        "EDGE_CAPACITY": design.capacity.edges,
+    }
+    expressions = {name: f"32'd{value}" for name, value in constants.items()} | {
+        "ID": f"32'h{IDENTITY:08X}",
+        "STATUS": "{29'd0, error, loaded, busy}",
+        "ERROR": "{28'd0, error_code}",
+        "NODES": "nodes_wide",
+        "EDGES": "num_records",
+    }
+    return tuple(Register(*entry, expressions.get(entry[1], "")) for entry in REGISTERS)
 
-    def constant(value: int) -> str:
-        return f"32'd{value}"
 
-    capacity = design.capacity
-    return (
-        Register(0x00, "ID", "RO", f"0x{IDENTITY:08X}", f"32'h{IDENTITY:08X}"),
-        Register(0x04, "VERSION", "RO", "version of this map", constant(MAP_VERSION)),
-        Register(CONTROL_ADDRESS, "CONTROL", "WO", "bit 0 clears the error, bit 1 the counters",
-                 ""),
-        Register(0x0C, "STATUS", "RO", "bit 0 busy, bit 1 loaded, bit 2 error",
-                 "{29'd0, error, loaded, busy}"),
-        Register(0x10, "ERROR", "RO", "sticky error code", "{28'd0, error_code}"),
-        Register(0x14, "PES", "RO", "processing elements", constant(design.pes)),
-        Register(0x18, "LANES", "RO", "lanes of each", constant(design.lanes)),
-        Register(0x1C, "STREAM_BITS", "RO", "bits of a beat", constant(design.stream_bits)),
-        Register(0x20, "PASSES", "RO", "passes of the network", constant(len(design.passes))),
-        Register(0x24, "NODE_CAPACITY", "RO", "nodes that fit", constant(capacity.nodes)),
-        Register(0x28, "EDGE_CAPACITY", "RO", "edge records that fit", constant(capacity.edges)),
-        Register(0x2C, "NODES", "RO", "nodes of the loaded graph", "nodes_wide"),
-        Register(0x30, "EDGES", "RO", "edge records of the loaded graph", "num_records"),
-    )  # fmt: skip
+def markdown() -> str:
+    """Return the register reference, `docs/registers.md`."""
+    lines = [
+        "# Registers",
+        "",
+        "AXI4-Lite, 32-bit words, 8 address bits. Unknown addresses read as zero.",
+        "",
+        "| address | name | access | meaning |",
+        "|---|---|---|---|",
+        *(f"| 0x{at:02X} | {name} | {access} | {text} |" for at, name, access, text in REGISTERS),
+        "",
+        "## Counters",
+        "",
+        "64 bits each, low word first; reading the low word freezes the high one. Busy and lost",
+        "slots add up to PES x LANES x cycles.",
+        "",
+        "| address | name | meaning |",
+        "|---|---|---|",
+        *(
+            f"| 0x{COUNTER_BASE + 8 * index:02X} | {counter.name} | {counter.text} |"
+            for index, counter in enumerate(COUNTERS)
+        ),
+        "",
+        "## Error codes",
+        "",
+        "| code | name | meaning |",
+        "|---|---|---|",
+        *(f"| {code} | {name} | {ERROR_TEXTS[name]} |" for name, code in ERRORS.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+ERROR_TEXTS = {
+    "ERR_NONE": "no error",
+    "ERR_HEADER": "unknown packet type or index",
+    "ERR_CAPACITY": "a graph larger than the hardware",
+    "ERR_EARLY_TLAST": "a packet ended before its last word",
+    "ERR_LATE_TLAST": "a packet went on after its last word",
+    "ERR_INDEX": "a node or feature index out of range",
+    "ERR_ROW_COUNT": "another number of rows than the graph has nodes",
+    "ERR_ROW_LENGTH": "more entries in a row than the accumulators are sized for",
+    "ERR_NOT_LOADED": "an inference before every memory was loaded",
+    "ERR_WORD_COUNT": "a load packet with another number of words than its target takes",
+}

@@ -29,7 +29,7 @@ from sgq_hw.bundle import (
     NodeTable,
 )
 from sgq_hw.errors import InputError
-from sgq_hw.golden.fixed_point import code_range, encode
+from sgq_hw.golden.fixed_point import code_range, decode, encode
 from sgq_hw.graphs import Graph
 from sgq_hw.models.sparse import Matrix, drop_values, sparse_product
 from sgq_hw.quantize.config import BitConfig
@@ -135,14 +135,15 @@ class QuantizedNetwork(torch.nn.Module):
         if config.normalisation == "edge":
             scale = best_scale(real.edge_values, config.edge, signed=False)
             self.edge = Format(bits=config.edge, signed=False, scale=scale)
-            edge_values = encode(real.edge_values, scale, config.edge, signed=False) * scale
+            codes = encode(real.edge_values, scale, config.edge, signed=False)
+            edge_values = decode(codes, scale)
         nodes = graph.num_nodes
         self.adjacency = sparse.csr_array(
             (edge_values, real.indices, real.indptr), shape=(nodes, nodes)
         )
-        codes = input_codes(real, self.input.bits, signed).astype(np.float64)
+        inputs = input_codes(real, self.input.bits, signed).astype(np.float64)
         self.features = sparse.csr_array(
-            (codes, graph.x_indices, graph.x_indptr), shape=(nodes, graph.num_features)
+            (inputs, graph.x_indices, graph.x_indptr), shape=(nodes, graph.num_features)
         )
         self.weight_formats: list[Format] = []
         self.stages = self._make_stages()
