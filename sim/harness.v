@@ -273,6 +273,8 @@ always @(posedge clk) begin
             latency         <= 64'd0;
             previous_done   <= 64'd0;
             last_done       <= 64'd0;
+            previous_counts <= {COUNTERS*COUNT_BITS{1'b0}};
+            last_counts     <= {COUNTERS*COUNT_BITS{1'b0}};
             random          <= seed;
             quiet           <= 64'd0;
             job_over        <= 1'b0;

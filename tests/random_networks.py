@@ -1,0 +1,332 @@
+"""Random quantised networks and graphs for tests of the golden model and of the hardware.
+
+Three functions draw from a `numpy.random.Generator`, so a seed reproduces everything:
+
+- `random_bundle` draws formats, parameters and a graph directly, without training. Every format
+  that the bundle allows can occur: weights of 2 to 16 bits, features and inputs of 1 to 16, each
+  kind of multiplier, both associations, both normalisations, stages with and without a bias.
+- `random_workload` draws another graph for the same network, also within given capacities.
+- `other_parameters` draws other weights, biases and multipliers for the same formats, as a
+  retrained network would bring them.
+
+All results went through `save_bundle` and `load_bundle`, so they are valid bundles. Shifts are
+chosen from a trial run, stage by stage, so that codes are spread: neither all zero nor all at a
+limit, apart from tensors too small to be spread. Sums stay below 62 bits, and shifts below 32, so
+that hardware can be generated for sizes up to thousands of nodes and features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from sgq_hw.bundle import (
+    BUNDLE_FORMAT,
+    BUNDLE_VERSION,
+    Bundle,
+    Epilogue,
+    Format,
+    InputSpec,
+    Layer,
+    Manifest,
+    Multiplier,
+    Network,
+    NodeTable,
+    Workload,
+    load_bundle,
+    save_bundle,
+)
+from sgq_hw.golden.aggregation_unit import aggregation_unit
+from sgq_hw.golden.network import input_matrix
+from sgq_hw.golden.requantize import requantize
+from tests.random_workloads import (
+    GRAPHS,
+    GraphKind,
+    IntArray,
+    Rng,
+    between,
+    choose,
+    draw_workload,
+    random_codes,
+    random_workload,
+)
+
+__all__ = [
+    "ASSOCIATIONS",
+    "GRAPHS",
+    "INPUTS",
+    "MULTIPLIERS",
+    "NORMALISATIONS",
+    "other_parameters",
+    "random_bundle",
+    "random_workload",
+    "validated",
+]
+
+InputKind = Literal["binary", "multi-bit", "signed"]
+Normalisation = Literal["factored", "edge"]
+Association = Literal["A(XW)", "(AX)W"]
+MultiplierKind = Literal["layer", "channel", "node"]
+
+INPUTS: tuple[InputKind, ...] = ("binary", "multi-bit", "signed")
+NORMALISATIONS: tuple[Normalisation, ...] = ("factored", "edge")
+ASSOCIATIONS: tuple[Association, ...] = ("A(XW)", "(AX)W")
+MULTIPLIERS: tuple[MultiplierKind, ...] = ("layer", "channel", "node")
+MAX_TABLES = 3
+MAX_DRAWN_SHIFT = 31
+ATTEMPTS = 12
+"""Draws of a stage's parameters until its codes are spread."""
+
+
+def validated(bundle: Bundle) -> Bundle:
+    """Return the bundle as it comes back from a file, with all of `load_bundle`'s checks."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle.npz"
+        save_bundle(path, bundle)
+        return load_bundle(path)
+
+
+@dataclass
+class _Draft:
+    """A network under construction: what the trial run has computed so far."""
+
+    rng: Rng
+    workload: Workload
+    max_bits: int
+    multipliers: Sequence[MultiplierKind]
+    bias: bool | None
+    tables: list[NodeTable] = field(default_factory=list)
+    biases: dict[tuple[int, str], IntArray] = field(default_factory=dict)
+    channel_multipliers: dict[tuple[int, str], IntArray] = field(default_factory=dict)
+
+    def multiplier(self, key: tuple[int, str], channels: int, widest: int) -> Multiplier:
+        """Draw a multiplier of at most `widest` bits and its values."""
+        kind = choose(self.rng, self.multipliers)
+        bits = between(self.rng, 1, min(widest, 16))
+        if kind == "layer":
+            return Multiplier(kind=kind, bits=bits, value=between(self.rng, 1, (1 << bits) - 1))
+        if kind == "channel":
+            self.channel_multipliers[key] = random_codes(self.rng, 0, (1 << bits) - 1, channels)
+            return Multiplier(kind=kind, bits=bits)
+        fitting = [table for table in self.tables if table.bits <= widest]
+        if not fitting and len(self.tables) == MAX_TABLES:
+            return Multiplier(kind="layer")
+        if len(self.tables) < MAX_TABLES and (not fitting or self.rng.random() < 0.5):
+            rule: Literal["degree", "input"] = choose(self.rng, ("degree", "input"))
+            table = NodeTable(
+                name=f"table_{len(self.tables)}", rule=rule, bits=bits, scale=2.0**-bits
+            )
+            self.tables.append(table)
+            self.workload.node_tables[table.name] = random_codes(
+                self.rng, 0, (1 << bits) - 1, self.workload.num_nodes
+            )
+        else:
+            table = choose(self.rng, fitting)
+        return Multiplier(kind=kind, bits=table.bits, table=table.name)
+
+    def factor(self, key: tuple[int, str], multiplier: Multiplier) -> IntArray:
+        """Return M, broadcastable to [nodes, channels]."""
+        if multiplier.kind == "node":
+            return self.workload.node_tables[multiplier.table][:, None]
+        if multiplier.kind == "channel":
+            return self.channel_multipliers[key]
+        return np.array(multiplier.value, np.int64)
+
+    def epilogue(
+        self, key: tuple[int, str], sums: IntArray, signed: bool
+    ) -> tuple[Epilogue, IntArray]:
+        """Draw an epilogue for exact sums [nodes, channels]; return it with the stage's codes."""
+        rng, channels = self.rng, sums.shape[1]
+        self.biases.pop(key, None)  # of an earlier attempt
+        self.channel_multipliers.pop(key, None)
+        bits = between(rng, 2 if signed else 1, self.max_bits)
+        size = int(np.abs(sums).max(initial=0)).bit_length()
+        bits = min(16, max(bits, size + 1 - MAX_DRAWN_SHIFT))
+        multiplier = self.multiplier(key, channels, max(1, MAX_DRAWN_SHIFT + bits - size))
+        products = sums * self.factor(key, multiplier)
+        bias_bits = 0
+        bias = np.zeros(channels, np.int64)
+        if rng.random() < 0.5 if self.bias is None else self.bias:
+            limit = max(1, int(np.quantile(np.abs(products), 0.75)))
+            bias = random_codes(rng, -limit, limit, channels)
+            bias_bits = limit.bit_length() + 1 + between(rng, 0, 2)
+            self.biases[key] = bias
+        totals = products + bias
+        # ReLU keeps only what is positive, so only that decides about the range.
+        kept = np.abs(totals) if signed else totals[totals > 0]
+        reach = int(np.quantile(kept, rng.uniform(0.6, 1.0))) if kept.size else 0
+        shift = reach.bit_length() - (bits - 1 if signed else bits) + between(rng, -1, 1)
+        shift = min(max(shift, 0), MAX_DRAWN_SHIFT)
+        epilogue = Epilogue(
+            multiplier=multiplier,
+            shift=shift,
+            bias_bits=bias_bits,
+            output=Format(bits=bits, signed=signed, scale=2.0 ** between(rng, -12, 2)),
+        )
+        factor = self.factor(key, multiplier)
+        return epilogue, requantize(sums, factor, bias, shift, bits, signed)
+
+
+def _spread(codes: IntArray) -> bool:
+    """Whether codes vary as far as their number lets one expect."""
+    return codes.size < 4 or len(np.unique(codes)) > 1
+
+
+def _draw_layer(
+    draft: _Draft, index: int, codes: IntArray, width: int, final: bool, association: Association
+) -> tuple[Layer, IntArray, IntArray]:
+    """Draw one layer for the codes [nodes, inputs] that it reads: layer, weights, its codes."""
+    rng, workload = draft.rng, draft.workload
+    weight_format = Format(
+        bits=between(rng, 2, draft.max_bits), signed=True, scale=2.0 ** between(rng, -12, 0)
+    )
+    limit = weight_format.magnitude
+    weights = random_codes(rng, -limit, limit - 1, (codes.shape[1], width))
+    epilogues: dict[str, Epilogue] = {}
+    order = ("combine", "aggregate") if association == "A(XW)" else ("aggregate", "combine")
+    for position, stage in enumerate(order):
+        # Hidden layers end in ReLU more often than not; the logits are signed.
+        signed = final or bool(rng.random() < 0.3) if position else bool(rng.random() < 0.8)
+        if stage == "combine":
+            sums = codes @ weights
+        else:
+            sums = aggregation_unit(workload.indptr, workload.indices, workload.edge_codes, codes)
+        for _ in range(ATTEMPTS):
+            epilogues[stage], result = draft.epilogue((index, stage), sums, signed)
+            if _spread(result):
+                break
+        codes = result
+    layer = Layer(
+        kind="gcn",
+        association=association,
+        in_channels=weights.shape[0],
+        out_channels=width,
+        weight=weight_format,
+        combine=epilogues["combine"],
+        aggregate=epilogues["aggregate"],
+    )
+    return layer, weights, codes
+
+
+def random_bundle(
+    rng: Rng,
+    *,
+    nodes: int | None = None,
+    features: int | None = None,
+    hidden: int | None = None,
+    classes: int | None = None,
+    layers: int | None = None,
+    graph: GraphKind | None = None,
+    inputs: InputKind | None = None,
+    input_bits: int | None = None,
+    normalisation: Normalisation | None = None,
+    self_loops: bool | None = None,
+    multipliers: Sequence[MultiplierKind] = MULTIPLIERS,
+    associations: Sequence[Association] = ASSOCIATIONS,
+    bias: bool | None = None,
+    max_bits: int = 16,
+) -> Bundle:
+    """Draw a network and its graph; whatever is not given is drawn as well.
+
+    Args:
+        rng: Source of all draws.
+        nodes: Nodes of the graph, 1 to 24 if drawn; 1 for graph `one node`.
+        features: Input channels, 1 to 24 if drawn.
+        hidden: Channels of every hidden layer, 1 to 20 (each its own) if drawn.
+        classes: Output channels, 1 to 9 if drawn.
+        layers: Number of layers, 1 to 3 if drawn.
+        graph: One of `GRAPHS`.
+        inputs: `binary` (1 bit), `multi-bit` (2 to 16, unsigned) or `signed` (2 to 16).
+        input_bits: Bits of inputs that are not binary.
+        normalisation: `factored`, or `edge` with a code an edge.
+        self_loops: Whether every row of the aggregation matrix holds its own node.
+        multipliers: Kinds of multipliers to choose from.
+        associations: Associations to choose from; the first layer is always `A(XW)`.
+        bias: All stages with (True) or without (False) a bias; drawn by stage otherwise.
+        max_bits: Widest weights, results, edge codes and drawn inputs, 2 to 16.
+    """
+    graph = choose(rng, GRAPHS) if graph is None else graph
+    if graph == "one node":
+        nodes = 1
+    nodes = between(rng, 1, 24) if nodes is None else nodes
+    layers = between(rng, 1, 3) if layers is None else layers
+    inputs = choose(rng, INPUTS) if inputs is None else inputs
+    normalisation = choose(rng, NORMALISATIONS) if normalisation is None else normalisation
+    if inputs == "binary":
+        input_bits = 1
+    spec = InputSpec(
+        channels=between(rng, 1, 24) if features is None else features,
+        bits=between(rng, 2, max_bits) if input_bits is None else input_bits,
+        signed=inputs == "signed",
+        row_normalised=inputs != "signed",
+    )
+    edge = Format(bits=between(rng, 1, max_bits), signed=False, scale=2.0**-8)
+    manifest = Manifest(
+        format=BUNDLE_FORMAT,
+        version=BUNDLE_VERSION,
+        normalisation=normalisation,
+        self_loops=bool(rng.random() < 0.5) if self_loops is None else self_loops,
+        input=spec,
+        edge=edge if normalisation == "edge" else None,
+        node_tables=(),
+        layers=(),
+    )
+    widths = [between(rng, 1, 20) if hidden is None else hidden for _ in range(layers - 1)]
+    widths.append(between(rng, 1, 9) if classes is None else classes)
+    workload = draw_workload(
+        rng, spec, manifest.edge, (), self_loops=manifest.self_loops, classes=widths[-1],
+        nodes=nodes, graph=graph,
+    )  # fmt: skip
+    draft = _Draft(rng, workload, max_bits, multipliers, bias)
+    codes = input_matrix(Network(manifest, ()), draft.workload).toarray()
+    drawn: list[Layer] = []
+    weights: list[IntArray] = []
+    for index, width in enumerate(widths):
+        association = "A(XW)" if index == 0 else choose(rng, associations)
+        layer, matrix, codes = _draw_layer(
+            draft, index, codes, width, index == layers - 1, association
+        )
+        drawn.append(layer)
+        weights.append(matrix)
+    manifest = msgspec.structs.replace(
+        manifest, layers=tuple(drawn), node_tables=tuple(draft.tables)
+    )
+    network = Network(manifest, tuple(weights), draft.biases, draft.channel_multipliers)
+    return validated(Bundle(network, draft.workload))
+
+
+def other_parameters(rng: Rng, bundle: Bundle) -> Bundle:
+    """Draw other weights, biases and layer and channel multipliers for the same formats.
+
+    Shifts, widths and the graph stay. Biases keep their size, so that codes stay spread.
+    """
+    network = bundle.network
+    layers = []
+    multipliers = dict(network.multipliers)
+    for index, layer in enumerate(network.manifest.layers):
+        changes: dict[str, Any] = {}
+        for stage in layer.stages:
+            epilogue = layer.epilogue(stage)
+            multiplier = epilogue.multiplier
+            highest = (1 << multiplier.bits) - 1
+            if multiplier.kind == "channel":
+                multipliers[index, stage] = random_codes(rng, 0, highest, layer.channels(stage))
+            if multiplier.kind == "layer":
+                value = between(rng, max(1, highest // 2), highest)
+                changed = msgspec.structs.replace(multiplier, value=value)
+                changes[stage] = msgspec.structs.replace(epilogue, multiplier=changed)
+        layers.append(msgspec.structs.replace(layer, **changes))
+    weights = tuple(
+        random_codes(rng, -layer.weight.magnitude, layer.weight.magnitude - 1, matrix.shape)
+        for layer, matrix in zip(layers, network.weights, strict=True)
+    )
+    biases = {
+        key: random_codes(rng, -int(np.abs(bias).max()), int(np.abs(bias).max()), bias.shape)
+        for key, bias in network.biases.items()
+    }
+    manifest = msgspec.structs.replace(network.manifest, layers=tuple(layers))
+    return validated(replace(bundle, network=Network(manifest, weights, biases, multipliers)))
