@@ -32,7 +32,8 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
 
 def signed_bits(low: int, high: int) -> int:
     """Return the two's complement width, at least 1, that holds every integer in [low, high]."""
-    return max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1
+    # A negative number and its complement (~x = -x - 1) need the same width.
+    return max((value if value >= 0 else ~value).bit_length() for value in (low, high)) + 1
 
 
 def check_bound(bits: int, what: str) -> None:
@@ -85,9 +86,10 @@ def encode(values: npt.NDArray[np.floating], scale: float, bits: int, signed: bo
         signed: Two's complement if true.
     """
     low, high = code_range(bits, signed)
-    # Clip as reals first: a huge quotient would not fit int64.
+    # Clip as reals first: a huge quotient would not fit int64. Then as integers: the limits of
+    # formats above 53 bits are no float64.
     rounded = np.clip(np.floor(np.asarray(values, np.float64) / scale + 0.5), low, high)
-    return rounded.astype(np.int64)
+    return np.clip(rounded.astype(np.int64), low, high)
 
 
 def decode(codes: IntArray, scale: float) -> npt.NDArray[np.float64]:

@@ -113,8 +113,6 @@ class _Draft:
             self.channel_multipliers[key] = random_codes(self.rng, 0, (1 << bits) - 1, channels)
             return Multiplier(kind=kind, bits=bits)
         fitting = [table for table in self.tables if table.bits <= widest]
-        if not fitting and len(self.tables) == MAX_TABLES:
-            return Multiplier(kind="layer")
         if len(self.tables) < MAX_TABLES and (not fitting or self.rng.random() < 0.5):
             rule: Literal["degree", "input"] = choose(self.rng, ("degree", "input"))
             table = NodeTable(
@@ -125,7 +123,7 @@ class _Draft:
                 self.rng, 0, (1 << bits) - 1, self.workload.num_nodes
             )
         else:
-            table = choose(self.rng, fitting)
+            table = choose(self.rng, fitting or self.tables)
         return Multiplier(kind=kind, bits=table.bits, table=table.name)
 
     def factor(self, key: tuple[int, str], multiplier: Multiplier) -> IntArray:
@@ -249,13 +247,15 @@ def random_bundle(
         bias: All stages with (True) or without (False) a bias; drawn by stage otherwise.
         max_bits: Widest weights, results, edge codes and drawn inputs, 2 to 16.
     """
-    graph = choose(rng, GRAPHS) if graph is None else graph
-    if graph == "one node":
+    any_kind: GraphKind = choose(rng, GRAPHS)
+    kind = any_kind if graph is None else graph
+    if kind == "one node":
         nodes = 1
     nodes = between(rng, 1, 24) if nodes is None else nodes
     layers = between(rng, 1, 3) if layers is None else layers
     inputs = choose(rng, INPUTS) if inputs is None else inputs
-    normalisation = choose(rng, NORMALISATIONS) if normalisation is None else normalisation
+    any_norm: Normalisation = choose(rng, NORMALISATIONS)
+    norm = any_norm if normalisation is None else normalisation
     if inputs == "binary":
         input_bits = 1
     spec = InputSpec(
@@ -268,10 +268,10 @@ def random_bundle(
     manifest = Manifest(
         format=BUNDLE_FORMAT,
         version=BUNDLE_VERSION,
-        normalisation=normalisation,
+        normalisation=norm,
         self_loops=bool(rng.random() < 0.5) if self_loops is None else self_loops,
         input=spec,
-        edge=edge if normalisation == "edge" else None,
+        edge=edge if norm == "edge" else None,
         node_tables=(),
         layers=(),
     )
@@ -279,7 +279,7 @@ def random_bundle(
     widths.append(between(rng, 1, 9) if classes is None else classes)
     workload = draw_workload(
         rng, spec, manifest.edge, (), self_loops=manifest.self_loops, classes=widths[-1],
-        nodes=nodes, graph=graph,
+        nodes=nodes, graph=kind,
     )  # fmt: skip
     draft = _Draft(rng, workload, max_bits, multipliers, bias)
     codes = input_matrix(Network(manifest, ()), draft.workload).toarray()

@@ -101,9 +101,9 @@ def draw_workload(
     max_row_nonzeros: int | None = None,
 ) -> Workload:
     """Draw a graph for an input, an edge format and node tables; see `random_workload`."""
-    if graph is None:
-        graph = "one node" if nodes == 1 else choose(rng, GRAPHS[:-1])
-    rows = _rows(rng, nodes, graph, self_loops)
+    any_kind: GraphKind = "one node" if nodes == 1 else choose(rng, GRAPHS[:-1])
+    kind = any_kind if graph is None else graph
+    rows = _rows(rng, nodes, kind, self_loops)
     indptr, indices = _csr(_thin(rng, rows, max_row_edges, max_edges))
     most = min(spec.channels, max_row_nonzeros or spec.channels)
     density = rng.uniform(0.2, 1.0)
@@ -117,7 +117,7 @@ def draw_workload(
     low, high = code_range(spec.bits, spec.signed)
     part = rng.integers(4, size=nodes)
     return Workload(
-        name=f"random {graph}",
+        name=f"random {kind}",
         indptr=indptr,
         indices=indices,
         edge_codes=None if edge is None else random_codes(rng, 0, edge.magnitude, len(indices)),

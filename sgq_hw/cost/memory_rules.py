@@ -55,7 +55,7 @@ def libmap(library: Library, width: int, depth: int, *, rom: bool, style: Style)
 
     A `style` other than "auto" must name a kind of which some cell can hold the memory.
     """
-    best_of_kind: dict[Kind, tuple[float, Choice]] = {}
+    best_of_kind: dict[Kind, _Priced] = {}
     for primitive in library.primitives:
         kind = primitive.kind
         if style == "auto":
@@ -65,22 +65,44 @@ def libmap(library: Library, width: int, depth: int, *, rom: bool, style: Style)
         if not wanted or not serves(primitive.use, rom=rom):
             continue
         priced = _price(primitive, width, depth, rom=rom)
-        if kind not in best_of_kind or priced[0] < best_of_kind[kind][0]:
+        if kind not in best_of_kind or priced.price < best_of_kind[kind].price:
             best_of_kind[kind] = priced
     if style != "auto":
-        return best_of_kind[style][1]
+        return best_of_kind[style].choice()
     # The best price so far is an int in Yosys: a later kind must beat the truncated price.
     limit = int(width * depth * (library.rom_bit_cost if rom else 1.0))
-    choice = None
-    for price, candidate in best_of_kind.values():
-        if price < limit:
-            limit, choice = int(price), candidate
-    return choice
+    best = None
+    for priced in best_of_kind.values():
+        if priced.price < limit:
+            limit, best = int(priced.price), priced
+    return best.choice() if best else None
 
 
-def _price(primitive: Primitive, width: int, depth: int, *, rom: bool) -> tuple[float, Choice]:
-    """Return the price and the cells of the best base width of one mode."""
-    best: tuple[float, Choice] | None = None
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """The best base width of one mode: its price, and the cells it takes."""
+
+    price: float
+    primitive: Primitive
+    base: int
+    count: int
+    banks: int
+
+    def choice(self) -> Choice:
+        narrow = self.primitive.narrow_cell if self.base < 9 else ""
+        placed = self.count * self.primitive.chain
+        return Choice(
+            kind=self.primitive.kind,
+            cell=narrow or self.primitive.cell,
+            count=placed,
+            banks=self.banks,
+            resource=self.primitive.resource,
+            units=placed * self.primitive.units,
+        )
+
+
+def _price(primitive: Primitive, width: int, depth: int, *, rom: bool) -> _Priced:
+    best: _Priced | None = None
     limit = 0
     for index, base in enumerate(primitive.widths):
         # A write port of fixed width reaches narrower words through its write enables only.
@@ -99,19 +121,7 @@ def _price(primitive: Primitive, width: int, depth: int, *, rom: bool) -> tuple[
         # Here too the best price so far is an int in Yosys.
         if best is None or price < limit:
             limit = int(price)
-            cell = primitive.narrow_cell if base < 9 else ""
-            placed = count * primitive.chain
-            best = (
-                price,
-                Choice(
-                    kind=primitive.kind,
-                    cell=cell or primitive.cell,
-                    count=placed,
-                    banks=banks,
-                    resource=primitive.resource,
-                    units=placed * primitive.units,
-                ),
-            )
+            best = _Priced(price, primitive, base, count, banks)
     assert best is not None  # no mode excludes its widest word
     return best
 

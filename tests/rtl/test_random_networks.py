@@ -1,0 +1,103 @@
+"""Random networks, graphs, weights and stalls: golden model and Verilog agree on every word.
+
+One build runs many draws: graphs, inputs, parameters and stalls are data.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sgq_hw.bundle import Bundle, save_bundle
+from sgq_hw.cosim import CosimResult, judge, simulate
+from sgq_hw.generate import GeneratedDesign, generate
+from sgq_hw.golden.network import run as run_golden
+from sgq_hw.jobs import Job, Stalls, inference_job
+from tests.random_networks import other_parameters, random_bundle
+from tests.random_workloads import between, choose, random_workload
+
+NODES = 24
+DRAWS = 7
+
+BUILDS: dict[str, dict[str, object]] = {
+    "lanes1": {"lanes": 1, "inputs": "binary", "normalisation": "factored"},
+    "lanes3-edge": {"lanes": 3, "normalisation": "edge", "stream_bits": 32, "layers": 2},
+    "lanes5-signed": {"lanes": 5, "inputs": "signed", "layers": 3},
+    "lanes8-empty-rows": {"lanes": 8, "self_loops": False, "inputs": "multi-bit"},
+    "lanes16-dense": {"lanes": 16, "sparse_input": False, "stream_bits": 128},
+    "lanes64": {"lanes": 64, "hidden": 19, "max_bits": 8},
+    "rom": {"lanes": 4, "rom": True, "layers": 2},
+    "one-layer": {"lanes": 7, "layers": 1, "normalisation": "edge", "stream_bits": 1024},
+}
+GENERATE_OPTIONS = ("lanes", "sparse_input", "stream_bits", "rom")
+
+
+def build(rng: np.random.Generator, options: dict[str, object], folder: Path) -> GeneratedDesign:
+    drawing = {key: value for key, value in options.items() if key not in GENERATE_OPTIONS}
+    bundle = random_bundle(rng, nodes=NODES, **drawing)  # type: ignore[arg-type]
+    save_bundle(folder / "q.npz", bundle)
+    chosen = {key: value for key, value in options.items() if key in GENERATE_OPTIONS}
+    if not chosen.get("rom"):
+        chosen["capacity"] = {
+            "nodes": NODES,
+            "edges": NODES * NODES,
+            "row_edges": NODES,
+            "row_nonzeros": bundle.network.manifest.input.channels,
+        }
+    return generate(folder / "q.npz", folder / "rtl", **chosen)  # type: ignore[arg-type]
+
+
+def draw(rng: np.random.Generator, base: Bundle, rom: bool) -> Bundle:
+    if rom:
+        return base
+    bundle = other_parameters(rng, base)
+    manifest = bundle.network.manifest
+    return Bundle(bundle.network, random_workload(rng, manifest, between(rng, 1, NODES)))
+
+
+def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) -> CosimResult:
+    rom = generated.design.rom
+    jobs: list[Job] = []
+    for _ in range(draws):
+        bundle = draw(rng, generated.bundle, rom)
+        stalls = Stalls(
+            choose(rng, (0, 0, 30, 128, 230)), choose(rng, (0, 0, 30, 128, 230)),
+            between(rng, 1, 1 << 30),
+        )  # fmt: skip
+        trace = run_golden(bundle.network, bundle.workload)
+        jobs.append(
+            inference_job(
+                generated.design, bundle, trace, load=not rom, stalls=stalls,
+                inferences=between(rng, 1, 3),
+            )  # fmt: skip
+        )
+    outcome = simulate(
+        generated, jobs, random_init=True, seed=between(rng, 1, 1 << 20), timeout_seconds=300
+    )
+    result = judge(generated, jobs, outcome)
+    assert result.equal, (result.message, result.details[:5])
+    assert result.words_compared == sum(job.real_words for job in jobs)
+    stalled = [index for index, job in enumerate(jobs) if job.stalls.output_stall > 100]
+    # Stalls that never happened would prove nothing.
+    assert all(
+        result.jobs[i].stalled_outputs for i in stalled if result.jobs[i].beats > 16
+    )
+    return result
+
+
+@pytest.mark.parametrize("name", list(BUILDS))
+def test_draws_on_one_build(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng([2026, list(BUILDS).index(name)])
+    run_draws(rng, build(rng, BUILDS[name], tmp_path), DRAWS)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(40))
+def test_a_thousand_draws(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng([7, seed])
+    options: dict[str, object] = {
+        "lanes": choose(rng, (1, 2, 3, 4, 5, 7, 8, 12, 16, 33, 64)),
+        "stream_bits": choose(rng, (64, 128, 256)),
+        "sparse_input": bool(rng.integers(2)),
+    }
+    run_draws(rng, build(rng, options, tmp_path), 25)
