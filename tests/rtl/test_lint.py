@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sgq_hw.sim.runner import find_icarus, find_verilator
 
 from sgq_hw.bundle import save_bundle
 from sgq_hw.cost.memory_mapper import map_memory
@@ -15,7 +16,6 @@ from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.graphs import load_graph
 from sgq_hw.quantize.config import uniform_config
 from sgq_hw.quantize.pipeline import quantize
-from sgq_hw.sim.runner import find_icarus, find_verilator
 from sgq_hw.train import train
 
 OPTIONS: dict[str, dict[str, object]] = {
@@ -34,7 +34,8 @@ def generated(
 ) -> GeneratedDesign:
     options = dict(OPTIONS[request.param])
     graph = load_graph("karate")
-    config = uniform_config(int(str(options.pop("bits", 4))), 2, str(options.pop("norm", "factored")))
+    bits, norm = int(str(options.pop("bits", 4))), str(options.pop("norm", "factored"))
+    config = uniform_config(bits, 2, norm)
     folder = tmp_path_factory.mktemp("lint")
     save_bundle(folder / "q.npz", quantize(train(graph, epochs=2), graph, config))
     return generate(folder / "q.npz", folder / "rtl", **options)  # type: ignore[arg-type]

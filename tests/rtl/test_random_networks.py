@@ -67,9 +67,13 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
         trace = run_golden(bundle.network, bundle.workload)
         jobs.append(
             inference_job(
-                generated.design, bundle, trace, load=not rom, stalls=stalls,
+                generated.design,
+                bundle,
+                trace,
+                load=not rom,
+                stalls=stalls,
                 inferences=between(rng, 1, 3),
-            )  # fmt: skip
+            )
         )
     outcome = simulate(
         generated, jobs, random_init=True, seed=between(rng, 1, 1 << 20), timeout_seconds=300

@@ -1,7 +1,6 @@
 """Broken packets: a sticky code, the rest drained, no output, and the next inference is right."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
