@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgq_hw.errors import InputError
-from sgq_hw.files import read_npz, write_npz
+from sgq_hw.npz import read_npz, write_npz
 
 IntArray = npt.NDArray[np.int64]
 
@@ -252,14 +252,15 @@ class _Reader:
         self.arrays = arrays
 
     def fail(self, key: str, reason: str) -> InputError:
-        return InputError(f"{self.path}: {key}: {reason}")
+        return InputError(" ".join(f"{self.path}: {key}: {reason}".splitlines()))
 
     def array(self, key: str, kinds: str, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
         if key not in self.arrays:
             raise self.fail(key, "missing")
         value = self.arrays[key]
         if value.dtype.kind not in kinds:
-            raise self.fail(key, f"dtype {value.dtype} instead of integers")
+            wanted = "bool" if kinds == "b" else "integers"
+            raise self.fail(key, f"dtype {value.dtype} instead of {wanted}")
         if value.ndim != len(shape) or any(
             want not in (None, got) for got, want in zip(value.shape, shape, strict=True)
         ):
@@ -283,7 +284,7 @@ def _read_manifest(reader: _Reader) -> Manifest:
     raw = reader.array("manifest", "u", (None,)).astype(np.uint8).tobytes()
     try:
         head = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise reader.fail("manifest", f"not JSON: {error}") from error
     if not isinstance(head, dict) or head.get("format") != BUNDLE_FORMAT:
         raise reader.fail("manifest.format", f"not a quantised bundle ({BUNDLE_FORMAT})")
@@ -315,6 +316,8 @@ def check_manifest(manifest: Manifest) -> None:
         raise InputError(f"edge: does not fit normalisation '{manifest.normalisation}'")
     if manifest.edge is not None and manifest.edge.signed:
         raise InputError("edge.signed: edge values are unsigned")
+    if manifest.input.signed and manifest.input.bits < 2:
+        raise InputError("input.bits: signed tensors have 2 to 16 bits")
     if not manifest.layers:
         raise InputError("layers: empty")
     width = manifest.input.channels
@@ -366,15 +369,16 @@ def _read_csr(
 def _read_workload(reader: _Reader, manifest: Manifest) -> Workload:
     indptr, indices = _read_csr(reader, "workload/", None)
     nodes = len(indptr) - 1
+    if manifest.self_loops and np.any(np.diff(indptr) == 0):
+        raise reader.fail("workload/indptr", "a row is empty, although the network has self loops")
     x_indptr, x_indices = _read_csr(reader, "workload/x_", manifest.input.channels)
     if len(x_indptr) != nodes + 1:
         raise reader.fail("workload/x_indptr", f"{len(x_indptr) - 1} rows for {nodes} nodes")
     spec = manifest.input
-    low = -spec.magnitude if spec.signed else 0
+    # A stored input of one bit is a one: its record holds no value.
+    low = -spec.magnitude if spec.signed else int(spec.bits == 1)
     high = spec.magnitude - 1 if spec.signed else spec.magnitude
     x_codes = reader.optional("workload/x_codes", (len(x_indices),), low, high)
-    if x_codes is None and high < 1:
-        raise reader.fail("workload/x_codes", "missing")
     edge_codes = None
     if manifest.edge is not None:
         edge_codes = reader.integers(

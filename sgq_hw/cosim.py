@@ -11,13 +11,13 @@ from sgq_hw.cycles import inference_cycles
 from sgq_hw.design import ERRORS, Design
 from sgq_hw.errors import InputError
 from sgq_hw.fields import Fields
-from sgq_hw.files import read_npz
 from sgq_hw.generate import GeneratedDesign
 from sgq_hw.golden.network import run as run_golden
 from sgq_hw.golden.network import useful_macs
 from sgq_hw.graphs import Graph
 from sgq_hw.jobs import Job, JobReport, Stalls, inference_job, read_report, write_jobs
 from sgq_hw.node_sets import read_features
+from sgq_hw.npz import read_npz
 from sgq_hw.packer import memory_images
 from sgq_hw.quantize.workload import bind
 from sgq_hw.registers import COUNTERS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from sgq_hw.bundle import Manifest
+from sgq_hw.bundle import MAX_SHIFT, Manifest
 from sgq_hw.errors import InputError
 from sgq_hw.lowering import Capacity, Pass, Program, lower
 from sgq_hw.records import RecordFormat
@@ -247,7 +247,9 @@ class Design:
     def total_bits(self) -> int:
         """Width of the epilogue's sum for any constants that fit its registers."""
         product = max(step.bound.accumulator for step in self.passes) << self.multiplier_bits
-        total = product + (1 << (self.bias_bits - 1)) + (1 << ((1 << self.shift_bits) - 1))
+        # No bundle has a larger shift, whatever its field could hold.
+        largest_shift = min((1 << self.shift_bits) - 1, MAX_SHIFT)
+        total = product + (1 << (self.bias_bits - 1)) + (1 << largest_shift)
         floor = max(self.acc_bits + self.multiplier_bits, self.bias_bits, self.out_bits)
         return max(total.bit_length() + 1, floor + 1)
 

@@ -22,8 +22,8 @@ from sgq_hw.fields import (
     compact_integers,
     utf8_array,
 )
-from sgq_hw.files import read_npz
 from sgq_hw.node_sets import MASKS, read_features, read_masks, row_starts
+from sgq_hw.npz import read_npz
 from sgq_hw.planetoid import is_planetoid, read_planetoid
 
 if TYPE_CHECKING:

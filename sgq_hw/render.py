@@ -267,8 +267,22 @@ class SimpleDict(SimpleNamespace):
         return value
 
 
+def addend_parameters(design: Design, factor: int) -> dict[str, int]:
+    """Return the parameters of an epilogue that adds `factor` times a second tensor."""
+    addend = abs(factor) << (design.feature_bits - 1)
+    return {
+        "ADDEND_BITS": design.feature_bits,
+        "ADDEND_FACTOR": factor,
+        "TOTAL_BITS": ((1 << (design.total_bits - 1)) + addend).bit_length() + 1,
+    }
+
+
 def render(
-    design: Design, bundle_hash: str, rom_sizes: tuple[int, int] = (0, 0), unit: str | None = None
+    design: Design,
+    bundle_hash: str,
+    rom_sizes: tuple[int, int] = (0, 0),
+    unit: str | None = None,
+    addend_factor: int = 0,
 ) -> dict[str, str]:
     """Render a design.
 
@@ -277,12 +291,17 @@ def render(
         bundle_hash: Short hash of the bundle, written into every header.
         rom_sizes: Nodes and edge records of the baked-in graph, for a ROM design.
         unit: Only this template (and the memories it may instantiate).
+        addend_factor: Factor of a second tensor in `requantize`; 0 leaves the addend out. For the
+            unit alone: no pass of the accelerator has an addend yet.
 
     Returns:
         File name to Verilog text.
     """
     env = environment()
     context = _context(design, rom_sizes)
+    if addend_factor:
+        values = {**parameters(design), **addend_parameters(design, addend_factor)}
+        context |= {"p": SimpleDict(values), "has_addend": True}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
     for name in UNITS if unit is None else [unit]:
@@ -294,12 +313,12 @@ def render(
     for module in sorted({memory.module for memory in design.memories}):
         _, kind, style = module.split("_")
         jobs.append((kind, module, {"style": style}))
-    for template, module, values in jobs:
-        values["unit"] = {
+    for template, module, names in jobs:
+        names["unit"] = {
             "module": module,
             "template": f"{template}.v.j2",
             "version": __version__,
             "bundle_hash": bundle_hash,
         }
-        result[f"{module}.v"] = env.get_template(f"{template}.v.j2").render(values)
+        result[f"{module}.v"] = env.get_template(f"{template}.v.j2").render(names)
     return result

@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from sgq_hw.errors import InputError, ToolError
 from sgq_hw.fields import Fields, utf8_array
-from sgq_hw.files import read_npz, write_npz
 from sgq_hw.graphs import GRAPH_KEYS, Graph, graph_from_arrays, graph_to_arrays
 from sgq_hw.models import MODELS, RECIPES, Recipe
 from sgq_hw.node_sets import MASKS
+from sgq_hw.npz import read_npz, write_npz
 
 FORMAT: Final = "sgq-hw-float"
 VERSION: Final = 1

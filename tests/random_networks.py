@@ -11,8 +11,8 @@ Three functions draw from a `numpy.random.Generator`, so a seed reproduces every
 
 All results went through `save_bundle` and `load_bundle`, so they are valid bundles. Shifts are
 chosen from a trial run, stage by stage, so that codes are spread: neither all zero nor all at a
-limit, apart from tensors too small to be spread. Sums stay below 62 bits, and shifts below 32, so
-that hardware can be generated for sizes up to thousands of nodes and features.
+limit, apart from tensors too small to be spread. Sums stay below 62 bits, so that hardware can be
+generated for sizes up to thousands of nodes and features.
 """
 
 from collections.abc import Sequence
@@ -80,8 +80,8 @@ NORMALISATIONS: tuple[Normalisation, ...] = ("factored", "edge")
 ASSOCIATIONS: tuple[Association, ...] = ("A(XW)", "(AX)W")
 MULTIPLIERS: tuple[MultiplierKind, ...] = ("layer", "channel", "node")
 MAX_TABLES = 3
-MAX_DRAWN_SHIFT = 31
-ATTEMPTS = 12
+MAX_DRAWN_SHIFT = 40
+ATTEMPTS = 40
 """Draws of a stage's parameters until its codes are spread."""
 
 

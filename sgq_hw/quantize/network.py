@@ -29,7 +29,7 @@ from sgq_hw.bundle import (
     NodeTable,
 )
 from sgq_hw.errors import InputError
-from sgq_hw.golden.fixed_point import code_range, decode, encode
+from sgq_hw.golden.fixed_point import code_range, decode, encode, signed_bits
 from sgq_hw.graphs import Graph
 from sgq_hw.models.sparse import Matrix, drop_values, sparse_product
 from sgq_hw.quantize.config import BitConfig
@@ -39,6 +39,9 @@ from sgq_hw.quantize.workload import bind, input_codes, real_graph, table_values
 FloatArray = npt.NDArray[np.float64]
 StageKey = tuple[int, str]
 Rule = Literal["degree", "input", "input-degree"]
+
+BIAS_CODE_BITS = 53
+"""Bias codes saturate here, in torch as in the bundle: float64 adds them exactly."""
 
 
 class _Round(torch.autograd.Function):
@@ -156,9 +159,13 @@ class QuantizedNetwork(torch.nn.Module):
         for rule in rules:
             bits = self.config.factor if rule == "degree" else self.config.input_factor
             peak = float(real_factors[rule].max(initial=0.0))
-            # A normalised factor never exceeds 1, on any graph; others follow this graph's peak.
-            free = rule != "degree" and not self.input.row_normalised
-            top = power_of_two_at_least(peak) if free and peak > 0 else 1.0
+            # A degree's factor never exceeds 1, on any graph, nor does a normalised row's the step
+            # of its codes; the factors of other rows follow this graph's peak.
+            top = 1.0
+            if rule != "degree" and self.input.row_normalised:
+                top = power_of_two_at_least(1.0 / code_range(self.input.bits, signed=False)[1])
+            elif rule != "degree" and peak > 0:
+                top = power_of_two_at_least(peak)
             tables[rule] = NodeTable(
                 name=rule.replace("-", "_"), rule=rule, bits=bits, scale=math.ldexp(top, -bits)
             )
@@ -250,7 +257,8 @@ class QuantizedNetwork(torch.nn.Module):
                 sums = sums * self._table_reals[stage.table]
                 scale *= self._table(stage.table).scale
             if stage.has_bias:
-                sums = sums + _round(self.biases[index], scale, -(1 << 52), 1 << 52)
+                low, high = code_range(BIAS_CODE_BITS, signed=True)
+                sums = sums + _round(self.biases[index], scale, low, high)
             if calibrating:
                 stage.product_scale = scale
                 stage.output = Format(
@@ -304,6 +312,10 @@ class QuantizedNetwork(torch.nn.Module):
 
         return restore
 
+    def _bias_codes(self, stage: _Stage) -> npt.NDArray[np.int64]:
+        bias = self.biases[stage.key[0]].detach().numpy()
+        return encode(bias, stage.product_scale, BIAS_CODE_BITS, signed=True)
+
     def _epilogue(self, stage: _Stage) -> Epilogue:
         assert stage.output is not None
         shift = round(math.log2(stage.output.scale / stage.product_scale))
@@ -313,8 +325,13 @@ class QuantizedNetwork(torch.nn.Module):
             )
         else:
             multiplier = Multiplier(kind="layer")
-        # Two bits more than the output's own range on the product grid.
-        bias_bits = min(stage.output.bits + shift + 2, MAX_BIAS_BITS) if stage.has_bias else 0
+        bias_bits = 0
+        if stage.has_bias:
+            # Two bits more than the output's own range on the product grid, for retrained
+            # networks; more only where this one's biases need them.
+            codes = self._bias_codes(stage)
+            needed = signed_bits(int(codes.min()), int(codes.max()))
+            bias_bits = max(min(stage.output.bits + shift + 2, MAX_BIAS_BITS), needed)
         return Epilogue(
             multiplier=multiplier, shift=shift, bias_bits=bias_bits, output=stage.output
         )
@@ -352,12 +369,5 @@ class QuantizedNetwork(torch.nn.Module):
             encode(weight.detach().numpy(), fmt.scale, fmt.bits, fmt.signed)
             for weight, fmt in zip(self.weights, self.weight_formats, strict=True)
         )
-        biases = {}
-        for stage in self.stages:
-            if stage.has_bias:
-                index = stage.key[0]
-                bits = manifest.layers[index].epilogue(stage.key[1]).bias_bits
-                biases[stage.key] = encode(
-                    self.biases[index].detach().numpy(), stage.product_scale, bits, signed=True
-                )
+        biases = {stage.key: self._bias_codes(stage) for stage in self.stages if stage.has_bias}
         return Bundle(Network(manifest, weights, biases), bind(self.graph, manifest))

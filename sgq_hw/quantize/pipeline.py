@@ -13,7 +13,7 @@ from sgq_hw.graphs import Graph
 from sgq_hw.progress import progress_bar
 from sgq_hw.quantize.config import BitConfig
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.train import TrainedModel
+from sgq_hw.train import MAX_SEED, TrainedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,10 @@ def fine_tune(
     Learning rate and weight decay are those of the float training.
 
     Raises:
-        InputError: the graph has no training labels.
+        InputError: the graph has no training labels, or a seed out of range.
     """
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"--seed: {seed} is outside 0 to 2**63 - 1")
     if graph.y is None or graph.train_mask is None:
         raise InputError(f"{graph.name}: train_mask: fine-tuning needs labels and a training mask")
     generator = torch.Generator().manual_seed(seed)

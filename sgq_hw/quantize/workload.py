@@ -9,6 +9,7 @@ from sgq_hw.bundle import Format, InputSpec, Manifest, NodeTable, Workload
 from sgq_hw.errors import InputError
 from sgq_hw.golden.fixed_point import IntArray, encode
 from sgq_hw.graphs import Graph, with_self_loops
+from sgq_hw.node_sets import row_starts
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -106,9 +107,15 @@ def bind(graph: Graph, manifest: Manifest) -> Workload:
     if not spec.signed and graph.x_values is not None and bool(np.any(graph.x_values < 0)):
         raise InputError(f"{graph.name}: x_data: negative inputs; the network's are unsigned")
     real = real_graph(graph, self_loops=manifest.self_loops, row_normalised=spec.row_normalised)
-    codes = None
+    x_indptr, x_indices, codes = graph.x_indptr, graph.x_indices, None
     if graph.x_values is not None or spec.bits > 1:
         codes = input_codes(real, spec.bits, spec.signed)
+        # Code 0 adds nothing and is not stored, so that what is left of one bit is all ones.
+        kept = codes != 0
+        rows = np.repeat(np.arange(graph.num_nodes), np.diff(x_indptr))
+        x_indptr = row_starts(np.bincount(rows[kept], minlength=graph.num_nodes))
+        x_indices = x_indices[kept]
+        codes = codes[kept] if spec.bits > 1 else None
     classes = manifest.layers[-1].out_channels
     labels = graph.y
     if labels is not None and labels.size and int(labels.max()) >= classes:
@@ -119,8 +126,8 @@ def bind(graph: Graph, manifest: Manifest) -> Workload:
         indptr=real.indptr,
         indices=real.indices,
         edge_codes=None if manifest.edge is None else _encode_edges(real, manifest.edge),
-        x_indptr=graph.x_indptr,
-        x_indices=graph.x_indices,
+        x_indptr=x_indptr,
+        x_indices=x_indices,
         x_codes=codes,
         node_tables={
             table.name: _encode_table(table, real, spec) for table in manifest.node_tables

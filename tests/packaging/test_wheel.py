@@ -68,7 +68,7 @@ def test_packages_and_data_are_those_of_the_tree(repository_root: Path, installe
 
 def test_golden_stands_alone(repository_root: Path) -> None:
     # What the package needs at most: the bundle reader and what that reads files with.
-    allowed = {"sgq_hw.golden", "sgq_hw.bundle", "sgq_hw.errors", "sgq_hw.files"}
+    allowed = {"sgq_hw.golden", "sgq_hw.bundle", "sgq_hw.errors", "sgq_hw.files", "sgq_hw.npz"}
     script = (
         "import sys, pathlib, importlib\n"
         "for f in sorted(pathlib.Path(sys.argv[1]).glob('[a-z]*.py')):\n"

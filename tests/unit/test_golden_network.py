@@ -202,9 +202,10 @@ def test_the_random_networks_cover_what_they_promise() -> None:
             seen.add(("signed", epilogue.output.signed))
             stages += codes.size >= 8
             spread += codes.size >= 8 and len(np.unique(codes)) > 1
-    wanted: set[object] = {1, 2, 3, *NORMALISATIONS, False, *ASSOCIATIONS, *MULTIPLIERS}
-    wanted |= {(name, value) for name in ("empty row", "hub", "bias", "signed")
-               for value in (True, False)}  # fmt: skip
+    wanted: set[object] = {*NORMALISATIONS, *ASSOCIATIONS, *MULTIPLIERS}
+    for name in ("self loops", "empty row", "hub", "bias", "signed"):
+        wanted |= {(name, False), (name, True)}
+    wanted |= {("layers", 1), ("layers", 2), ("layers", 3)}
     wanted |= {("weight", bits) for bits in range(2, 17)}
     wanted |= {("output", bits) for bits in range(1, 17)}
     assert wanted <= seen

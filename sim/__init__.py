@@ -1,0 +1,1 @@
+"""Building and running simulations, and the cocotb side of the test benches."""

@@ -1,0 +1,91 @@
+"""The pass sequencer: order, timing and the settings of every pass, derived from the manifest."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgq_hw.bundle import Epilogue
+from sgq_hw.design import Design
+from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit, unit_run
+
+UNIT = "pass_sequencer"
+DESIGNS: dict[str, dict[str, Any]] = {
+    "one-layer": {"layers": 1, "lanes": 7},
+    "two-layers": {"layers": 2, "lanes": 3, "multipliers": ("node",)},
+    "three-layers": {"layers": 3, "lanes": 4, "multipliers": ("layer", "channel"), "bias": True},
+    "mixed": {"layers": 3, "lanes": 2, "associations": ("(AX)W",)},
+}
+
+
+def expected_passes(design: Design) -> list[dict[str, int]]:
+    """Return the settings of each pass, worked out from the network alone."""
+    manifest, lanes = design.manifest, design.lanes
+    tables = [table.name for table in manifest.node_tables]
+    stages: list[tuple[int, str, Epilogue]] = []
+    for number, layer in enumerate(manifest.layers):
+        names = ["combine", "aggregate"]
+        if layer.association == "(AX)W":
+            names.reverse()
+        stages += [(number, name, getattr(layer, name)) for name in names]
+    found = []
+    weights = channels = 0
+    for position, (number, stage, epilogue) in enumerate(stages):
+        layer = manifest.layers[number]
+        aggregate = stage == "aggregate"
+        gathers_inputs = aggregate and layer.association == "(AX)W"
+        width = layer.in_channels if gathers_inputs else layer.out_channels
+        chunks = (width + lanes - 1) // lanes
+        multiplier = epilogue.multiplier
+        select = {"layer": 0, "channel": 1}.get(multiplier.kind)
+        output = epilogue.output
+        entry = {
+            "is_aggregate": int(aggregate),
+            "from_buffer": int(not aggregate and position > 0),
+            "to_output": int(position == len(stages) - 1),
+            "multiplier_select": 2 + tables.index(multiplier.table) if select is None else select,
+            "use_bias": int(epilogue.bias_bits > 0),
+            "last_chunk": chunks - 1,
+            "last_chunk_lanes": width - lanes * (chunks - 1),
+            "limit_low": -(2 ** (output.bits - 1)) if output.signed else 0,
+            "limit_high": 2 ** (output.bits - output.signed) - 1,
+        }
+        if position:
+            entry["source_region"] = (position - 1) % 2
+        if position < len(stages) - 1:
+            entry["destination_region"] = position % 2
+        if not aggregate:
+            entry |= {"last_input": layer.in_channels - 1, "weight_base": weights}
+            weights += layer.in_channels * chunks
+        if epilogue.bias_bits or multiplier.kind == "channel":
+            entry["channel_base"] = channels
+            channels += chunks
+        found.append(entry)
+    return found
+
+
+def job(name: str) -> UnitRun:
+    design = random_design(len(name), nodes=9, **DESIGNS[name])
+    return unit_run(UNIT, design, {"passes": expected_passes(design)})
+
+
+@pytest.mark.parametrize("name", list(DESIGNS))
+def test_on_icarus(name: str, tmp_path: Path) -> None:
+    run_unit(job(name), "icarus", tmp_path)
+
+
+def test_on_verilator(tmp_path: Path) -> None:
+    run_unit(job("three-layers"), "verilator", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("pass_done && pass_reg == LAST_PASS", "pass_done && pass_reg >= LAST_PASS - 1'b1"),
+        ("infer_pending && (state_reg == STATE_IDLE || done)", "infer_pending && (state_reg == STATE_IDLE)"),
+        ("last_chunk         <= ", "last_chunk         <= ~"),
+        ("rows_left_reg - 1'b1", "rows_left_reg + 1'b1"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("two-layers"), old, new), tmp_path)

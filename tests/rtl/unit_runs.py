@@ -1,0 +1,126 @@
+"""Runs of the unit benches: one rendered unit, a bench `sim/cocotb_<unit>.py`, two simulators.
+
+Icarus starts every register at X. Verilator starts them at random values, a run for each of
+`SEEDS`, all of one build.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgq_hw.design import Design
+from sgq_hw.generate import design_for
+from sgq_hw.render import parameters, render
+from sgq_hw.sim.bench import SETTINGS_VARIABLE
+from sgq_hw.sim.runner import Build, RunResult, SimulationError, Simulator, build, run
+from tests.random_networks import random_bundle
+
+SIMULATORS: tuple[Simulator, ...] = ("icarus", "verilator")
+SEEDS = (1, 2, 3)
+TIMEOUT_SECONDS = 300
+DESIGN_OPTIONS = ("lanes", "stream_bits", "sparse_input", "rom", "capacity")
+
+
+@cache
+def _design(seed: int, options: str) -> Design:
+    chosen = json.loads(options)
+    drawing = {name: value for name, value in chosen.items() if name not in DESIGN_OPTIONS}
+    sizing = {name: value for name, value in chosen.items() if name in DESIGN_OPTIONS}
+    return design_for(random_bundle(np.random.default_rng(seed), **drawing), **sizing)
+
+
+def random_design(seed: int, **options: Any) -> Design:
+    """Return the design of a random network; options of `random_bundle` and `design_for`."""
+    return _design(seed, json.dumps(options, sort_keys=True))
+
+
+@dataclass(frozen=True)
+class UnitRun:
+    """One unit as it is built, and what its bench is told.
+
+    Attributes:
+        unit: Name of the unit and of its bench.
+        texts: File name to Verilog text.
+        settings: For the bench; the unit's parameters are in it.
+        top: Verilog module, `sgq_<unit>` unless it is given.
+        parameters: Verilog parameters that differ from the text's.
+        files: Further files in the folder where the simulation runs, name to text.
+        testcase: Only this test of the bench.
+    """
+
+    unit: str
+    texts: Mapping[str, str]
+    settings: Mapping[str, Any]
+    top: str = ""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    testcase: str | None = None
+
+
+def unit_run(unit: str, design: Design, settings: Mapping[str, Any] | None = None) -> UnitRun:
+    """Return the run of a unit of a design; the bench gets all of the design's parameters."""
+    texts = render(design, "unit", unit=unit)
+    return UnitRun(unit, texts, {**parameters(design), **(settings or {})})
+
+
+def _build(job: UnitRun, simulator: Simulator, folder: Path) -> Build:
+    """Write the Verilog and build it, once for each content."""
+    sources = folder / "rtl"
+    sources.mkdir(parents=True, exist_ok=True)
+    for name, text in job.texts.items():
+        (sources / name).write_text(text)
+    return build(
+        [sources / name for name in job.texts],
+        job.top or f"sgq_{job.unit}",
+        simulator=simulator,
+        parameters=job.parameters,
+        defines={"SGQ_CHECKS": "1"},
+    )
+
+
+def _run(job: UnitRun, built: Build, folder: Path, seed: int) -> RunResult:
+    """Run the bench; power-up values follow the seed, or are X on Icarus."""
+    test_dir = folder / "run"
+    test_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in job.files.items():
+        (test_dir / name).write_text(text)
+    return run(
+        built,
+        module=f"sgq_hw.sim.cocotb_{job.unit}",
+        test_dir=test_dir,
+        env={SETTINGS_VARIABLE: json.dumps(job.settings)},
+        seed=seed,
+        random_init=True,
+        timeout_seconds=TIMEOUT_SECONDS,
+        testcase=job.testcase,
+    )
+
+
+def run_unit(job: UnitRun, simulator: Simulator, folder: Path) -> None:
+    """Run all tests of a bench: once on Icarus, from three random power-up states on Verilator."""
+    built = _build(job, simulator, folder)
+    for seed in SEEDS if simulator == "verilator" else SEEDS[:1]:
+        result = _run(job, built, folder, seed)
+        assert not result.failed, (simulator, seed, result.messages, result.log)
+
+
+def mutated(job: UnitRun, old: str, new: str) -> UnitRun:
+    """Return the run with every `old` in its Verilog replaced by `new`."""
+    assert any(old in text for text in job.texts.values()), f"{job.unit}: no '{old}'"
+    texts = {name: text.replace(old, new) for name, text in job.texts.items()}
+    return replace(job, texts=texts)
+
+
+def expect_failure_of(job: UnitRun, folder: Path) -> None:
+    """Run a faulty unit or bench on Icarus; it must be reported as failed."""
+    built = _build(job, "icarus", folder)
+    try:
+        result = _run(job, built, folder, SEEDS[0])
+    except SimulationError:  # a check in the Verilog ended the simulation
+        return
+    assert result.failed, f"{job.unit}: the planted fault was not found, see {result.log}"

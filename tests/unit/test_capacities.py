@@ -1,0 +1,87 @@
+"""What a generated design accepts: graphs within capacity, networks of its formats."""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from sgq_hw.bundle import Bundle
+from sgq_hw.errors import InputError
+from sgq_hw.generate import design_for
+from sgq_hw.packer import check_fits, load_packets
+from tests.random_networks import other_parameters, random_bundle, random_workload
+
+
+@pytest.mark.parametrize("sparse_input", [True, False])
+def test_graphs_beyond_capacity(sparse_input: bool) -> None:
+    """The refusal names graph, limit and the largest that fits; what fits is accepted."""
+    rng = np.random.default_rng(8)
+    bundle = random_bundle(rng, nodes=9, graph="random", features=12)
+    design = design_for(bundle, sparse_input=sparse_input)
+    capacity, manifest = design.capacity, bundle.network.manifest
+    inside = random_workload(
+        rng, manifest, 8, max_edges=capacity.edges, max_row_edges=capacity.row_edges,
+        max_row_nonzeros=capacity.row_nonzeros,
+    )  # fmt: skip
+    check_fits(design, Bundle(bundle.network, inside))
+    for name in ("nodes", "edges", "row_edges", "row_nonzeros"):
+        needed = getattr(capacity, name)
+        tight = replace(design, capacity=replace(capacity, **{name: needed - 1}))
+        with pytest.raises(InputError) as caught:
+            load_packets(tight, bundle)
+        assert str(caught.value) == (
+            f"{bundle.workload.name}: {name}: {needed}; the largest that fits is {needed - 1}"
+        )
+
+
+def test_other_networks() -> None:
+    """New parameters of the same formats fit; other formats are refused by field."""
+    rng = np.random.default_rng(3)
+    bundle = random_bundle(
+        rng, nodes=8, layers=2, normalisation="edge", multipliers=["layer"], bias=True,
+        associations=["A(XW)"], max_bits=12, inputs="signed", self_loops=True,
+    )  # fmt: skip
+    design = design_for(bundle)
+    check_fits(design, other_parameters(rng, bundle))
+    manifest = bundle.network.manifest
+    first = manifest.layers[0]
+
+    def changed(**fields: Any) -> Bundle:
+        other = msgspec.structs.replace(manifest, **fields)
+        return replace(bundle, network=replace(bundle.network, manifest=other))
+
+    def layer(**fields: Any) -> Bundle:
+        new = msgspec.structs.replace(first, **fields)
+        return changed(layers=(new, manifest.layers[1]))
+
+    def stage(**fields: Any) -> Bundle:
+        return layer(combine=msgspec.structs.replace(first.combine, **fields))
+
+    wide, output = 1 << design.shift_bits, first.combine.output
+    factor = msgspec.structs.replace(first.combine.multiplier, bits=16)
+    other_kind = msgspec.structs.replace(first.combine.multiplier, kind="channel")
+    weight = msgspec.structs.replace(first.weight, bits=first.weight.bits + 1)
+    assert manifest.edge is not None
+    same_bits = msgspec.structs.replace(manifest.edge, scale=0.5)
+    check_fits(design, changed(edge=same_bits))
+    cases = {
+        r"layers: 1; the design has 2": changed(layers=(first,)),
+        r"normalisation: factored": changed(normalisation="factored"),
+        r"self_loops: False": changed(self_loops=False),
+        r"input: ": changed(input=msgspec.structs.replace(manifest.input, bits=13)),
+        r"edge: ": changed(edge=msgspec.structs.replace(manifest.edge, bits=13)),
+        r"layers\[0\]\.out_channels: ": layer(out_channels=first.out_channels + 1),
+        r"layers\[0\]\.weight\.bits: .* at most": layer(weight=weight),
+        r"layers\[0\]\.combine\.output: ": stage(
+            output=msgspec.structs.replace(output, bits=output.bits + 1)
+        ),
+        rf"layers\[0\]\.combine\.shift: {wide}; at most {wide - 1} fit": stage(shift=wide),
+        r"layers\[0\]\.combine\.bias_bits: 56; at most": stage(bias_bits=56),
+        r"layers\[0\]\.combine\.multiplier\.bits: 16; at most": stage(multiplier=factor),
+        r"layers\[0\]\.combine\.multiplier: .*another kind": stage(multiplier=other_kind),
+    }
+    for message, other in cases.items():
+        with pytest.raises(InputError, match=f"^{message}"):
+            check_fits(design, other)

@@ -1,0 +1,344 @@
+"""Records, packets and memory images, taken apart by a decoder of this file.
+
+The decoder knows the formats from `docs/architecture.md` and slices Python integers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgq_hw.bundle import Bundle, Epilogue
+from sgq_hw.design import Design
+from sgq_hw.generate import design_for
+from sgq_hw.golden.network import run
+from sgq_hw.packer import (
+    Beats,
+    edge_record_count,
+    input_packet,
+    load_packets,
+    memory_images,
+    output_beats,
+)
+from sgq_hw.records import RecordFormat, row_records
+from sgq_hw.words import hex_lines
+from tests.random_networks import random_bundle
+
+Rows = list[list[tuple[int, int]]]
+
+
+@dataclass
+class Packet:
+    """A header and the payload's beats, each a Python integer."""
+
+    type: int
+    index: int
+    count: int
+    beats: list[int]
+
+    def words(self, bits: int, stream_bits: int) -> list[int]:
+        """Put beats together, low beat first; nothing may be set beyond the word's bits."""
+        size = -(-bits // stream_bits)
+        assert len(self.beats) % size == 0
+        found = []
+        for at in range(0, len(self.beats), size):
+            parts = self.beats[at : at + size]
+            word = sum(beat << (stream_bits * place) for place, beat in enumerate(parts))
+            assert word >> bits == 0
+            found.append(word)
+        return found
+
+
+def beat_values(beats: Beats) -> list[tuple[bool, int]]:
+    """TLAST and data of each beat, from the lines that memory images hold."""
+    return [(line[0] == "1", int(line[1:], 16)) for line in beats.lines()]
+
+
+def packets_of(beats: Beats, stream_bits: int) -> list[Packet]:
+    """Cut a stream at TLAST."""
+    assert all(len(line) == 1 + stream_bits // 4 for line in beats.lines())
+    found: list[Packet] = []
+    pending: list[int] = []
+    header_beats = max(1, 64 // stream_bits)
+    for last, value in beat_values(beats):
+        pending.append(value)
+        if last:
+            head = sum(v << (stream_bits * i) for i, v in enumerate(pending[:header_beats]))
+            assert head >> 64 == 0
+            assert (head >> 16) & 0xFFFF == 0
+            payload = pending[header_beats:]
+            found.append(Packet(head & 0xFF, (head >> 8) & 0xFF, head >> 32, payload))
+            pending = []
+    assert not pending
+    return found
+
+
+def piece(word: int, low: int, bits: int, signed: bool = False) -> int:
+    value = (word >> low) & ((1 << bits) - 1)
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+def lanes_of(word: int, bits: int, lanes: int, signed: bool) -> list[int]:
+    return [piece(word, lane * bits, bits, signed) for lane in range(lanes)]
+
+
+def rows_of(records: list[int], address_bits: int, value_bits: int, *, valid_bit: bool,
+            signed: bool = False) -> Rows:  # fmt: skip
+    """Undo the schedule: (column, value) of each row; a record is {value, address, valid, last}."""
+    rows: Rows = [[]]
+    for record in records:
+        low = 2 if valid_bit else 1
+        assert record >> (low + address_bits + value_bits) == 0
+        if not valid_bit or piece(record, 1, 1):
+            value = piece(record, low + address_bits, value_bits, signed) if value_bits else 1
+            rows[-1].append((piece(record, low, address_bits), value))
+        if piece(record, 0, 1):
+            rows.append([])
+    assert not rows.pop()
+    return rows
+
+
+def csr_rows(indptr: Any, indices: Any, values: Any) -> Rows:
+    codes = np.ones(len(indices), np.int64) if values is None else values
+    return [
+        [(int(indices[e]), int(codes[e])) for e in range(indptr[row], indptr[row + 1])]
+        for row in range(len(indptr) - 1)
+    ]
+
+
+def clog2(count: int) -> int:
+    return max(1, (count - 1).bit_length())
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
+def test_records_pack_and_unpack(widths: list[int], seed: int) -> None:
+    names = [f"field_{index}" for index in range(len(widths))]
+    record = RecordFormat.make(**dict(zip(names, widths, strict=True)))
+    assert record.bits == sum(widths)
+    rng = np.random.default_rng(seed)
+    used = {name: bits for name, bits in zip(names, widths, strict=True) if bits}
+    if not used:
+        return
+    columns = {
+        name: rng.integers(-(1 << (bits - 1)), 1 << bits, 6) for name, bits in used.items()
+    }
+    packed = record.pack(**columns).tolist()
+    low = 0
+    for name, bits in used.items():
+        assert [piece(p, low, bits) for p in packed] == (columns[name] % (1 << bits)).tolist()
+        low += bits
+    with pytest.raises(ValueError, match="columns"):
+        record.pack(**columns, other=np.zeros(6, np.int64))
+    with pytest.raises(ValueError, match="columns"):
+        record.pack(**dict(list(columns.items())[1:]))
+
+
+@pytest.mark.parametrize("valid_bit", [True, False])
+@pytest.mark.parametrize("value_bits", [0, 5])
+def test_rows_become_records_and_back(valid_bit: bool, value_bits: int) -> None:
+    indptr = np.array([0, 0, 2, 2, 3, 6, 6] if valid_bit else [0, 1, 2, 4, 5, 6])
+    indices, values = np.array([1, 4, 0, 2, 3, 5]), np.array([-16, 15, 0, -1, 7, 1])
+    record = RecordFormat.make(last=1, valid=int(valid_bit), address=3, value=value_bits)
+    packed = row_records(indptr, indices, values if value_bits else None, record)
+    found = rows_of(packed.tolist(), 3, value_bits, valid_bit=valid_bit, signed=True)
+    assert found == csr_rows(indptr, indices, values if value_bits else None)
+    if not valid_bit:
+        with pytest.raises(ValueError, match="empty row"):
+            row_records(np.array([0, 0, 6]), indices, values if value_bits else None, record)
+
+
+CASES: list[dict[str, Any]] = [
+    {"lanes": 1, "stream_bits": 32, "normalisation": "edge", "inputs": "signed"},
+    {"lanes": 3, "stream_bits": 64, "normalisation": "factored", "inputs": "binary"},
+    {"lanes": 5, "stream_bits": 32, "normalisation": "edge", "inputs": "multi-bit"},
+    {"lanes": 16, "stream_bits": 128, "normalisation": "factored", "inputs": "signed"},
+    {"lanes": 64, "stream_bits": 1024, "normalisation": "edge", "inputs": "binary"},
+    {"lanes": 7, "stream_bits": 64, "self_loops": True, "layers": 1},
+    {"lanes": 4, "stream_bits": 32, "self_loops": False, "graph": "empty rows"},
+    {"lanes": 2, "stream_bits": 256, "graph": "one node", "multipliers": ["layer"], "bias": False},
+    {"lanes": 6, "stream_bits": 32, "multipliers": ["channel"], "bias": False},
+    {"lanes": 6, "stream_bits": 32, "multipliers": ["channel"], "bias": True, "layers": 2},
+]
+
+
+def case(index: int, **more: Any) -> tuple[Bundle, Design]:
+    choices = {**CASES[index], **more}
+    options = {key: choices.pop(key) for key in ("lanes", "stream_bits")}
+    bundle = random_bundle(np.random.default_rng(index), **choices)
+    sparse_input = choices.get("inputs") != "multi-bit"
+    return bundle, design_for(bundle, sparse_input=sparse_input, **options)
+
+
+@dataclass
+class Loading:
+    """The load packets of a case, and what it takes to read them."""
+
+    bundle: Bundle
+    lanes: int
+    stream_bits: int
+    packets: list[Packet]
+
+    @property
+    def stages(self) -> list[tuple[int, str, Epilogue]]:
+        layers = self.bundle.network.manifest.layers
+        return [(i, s, layer.epilogue(s)) for i, layer in enumerate(layers) for s in layer.stages]
+
+    @property
+    def shift_bits(self) -> int:
+        return max(1, max(e.shift for _, _, e in self.stages).bit_length())
+
+    @property
+    def multiplier_bits(self) -> int:
+        return max(e.multiplier.bits for _, _, e in self.stages)
+
+    def words(self, kind: int, index: int, bits: int) -> list[int]:
+        """Take the next packet, which must be of this type, and return its words."""
+        packet = self.packets.pop(0)
+        words = packet.words(bits, self.stream_bits)
+        assert (packet.type, packet.index, packet.count) == (kind, index, len(words))
+        return words
+
+
+def check_constants(loading: Loading) -> None:
+    shift_bits = loading.shift_bits
+    for number, (_, _, epilogue) in enumerate(loading.stages):
+        (word,) = loading.words(1, number, shift_bits + loading.multiplier_bits)
+        assert piece(word, 0, shift_bits) == epilogue.shift
+        if epilogue.multiplier.kind == "layer":
+            assert word >> shift_bits == epilogue.multiplier.value
+
+
+def check_weights(loading: Loading) -> None:
+    network, lanes = loading.bundle.network, loading.lanes
+    bits = max(layer.weight.bits for layer in network.manifest.layers)
+    words = iter(loading.words(2, 0, lanes * bits))
+    for matrix in network.weights:
+        for first in range(0, matrix.shape[1], lanes):
+            for row in matrix[:, first : first + lanes].tolist():
+                padded = row + [0] * (lanes - len(row))
+                assert lanes_of(next(words), bits, lanes, signed=True) == padded
+    assert next(words, None) is None
+
+
+def check_channels(loading: Loading) -> None:
+    network, lanes = loading.bundle.network, loading.lanes
+    bias_bits = max(e.bias_bits for _, _, e in loading.stages)
+    factor_bits = loading.multiplier_bits if network.multipliers else 0
+    if not bias_bits and not factor_bits:
+        return
+    words = iter(loading.words(3, 0, lanes * (bias_bits + factor_bits)))
+    for index, stage, epilogue in loading.stages:
+        if not epilogue.bias_bits and epilogue.multiplier.kind != "channel":
+            continue
+        channels = network.manifest.layers[index].channels(stage)
+        zeros = np.zeros(channels, np.int64)
+        for first in range(0, channels, lanes):
+            word, real = next(words), min(lanes, channels - first)
+            if bias_bits:
+                bias = network.biases.get((index, stage), zeros)[first : first + lanes]
+                assert lanes_of(word, bias_bits, real, signed=True) == bias.tolist()
+            if epilogue.multiplier.kind == "channel":
+                factors = network.multipliers[index, stage][first : first + lanes]
+                high = word >> (lanes * bias_bits)
+                assert lanes_of(high, factor_bits, real, signed=False) == factors.tolist()
+    assert next(words, None) is None
+
+
+def check_graph(loading: Loading) -> None:
+    manifest, workload = loading.bundle.network.manifest, loading.bundle.workload
+    nodes = workload.num_nodes
+    records = int(np.maximum(np.diff(workload.indptr), 1).sum())
+    assert loading.words(5, 0, 64) == [records << 32 | nodes]
+    assert edge_record_count(workload) == records
+    valid_bit = not manifest.self_loops
+    edge_bits = 0 if manifest.edge is None else manifest.edge.bits
+    words = loading.words(6, 0, clog2(nodes) + 1 + valid_bit + edge_bits)
+    assert len(words) == records
+    rows = rows_of(words, clog2(nodes), edge_bits, valid_bit=valid_bit)
+    assert rows == csr_rows(workload.indptr, workload.indices, workload.edge_codes)
+    for number, table in enumerate(manifest.node_tables):
+        factors = workload.node_tables[table.name].tolist()
+        assert loading.words(4, number, table.bits) == factors
+
+
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_load_packets(index: int) -> None:
+    """Constants, weights, channels, graph, edges and tables, in this order and nothing else."""
+    bundle, design = case(index)
+    packets = packets_of(load_packets(design, bundle), design.stream_bits)
+    loading = Loading(bundle, design.lanes, design.stream_bits, packets)
+    for check in (check_constants, check_weights, check_channels, check_graph):
+        check(loading)
+    assert not loading.packets
+
+
+@pytest.mark.parametrize("sparse_input", [True, False])
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_input_packet(index: int, sparse_input: bool) -> None:
+    bundle, design = case(index)
+    design = design_for(
+        bundle, lanes=design.lanes, stream_bits=design.stream_bits, sparse_input=sparse_input
+    )
+    workload, spec = bundle.workload, bundle.network.manifest.input
+    (packet,) = packets_of(input_packet(design, workload), design.stream_bits)
+    assert (packet.type, packet.index, packet.count) == (16, 0, workload.num_nodes)
+    value_bits = 0 if spec.bits == 1 else spec.bits
+    width = clog2(spec.channels) + 2 + value_bits if sparse_input else spec.bits
+    per_beat = design.stream_bits // width
+    records = [piece(b, i * width, width) for b in packet.beats for i in range(per_beat)]
+    assert all(beat >> (per_beat * width) == 0 for beat in packet.beats)
+    rows = csr_rows(workload.x_indptr, workload.x_indices, workload.x_codes)
+    if sparse_input:
+        count = sum(max(1, len(row)) for row in rows)
+        found = rows_of(
+            records[:count], clog2(spec.channels), value_bits, valid_bit=True, signed=spec.signed
+        )
+        assert found == rows
+    else:
+        count = workload.num_nodes * spec.channels
+        dense = [[dict(row).get(k, 0) for k in range(spec.channels)] for row in rows]
+        codes = [piece(r, 0, width, spec.signed) for r in records[:count]]
+        assert codes == [code for row in dense for code in row]
+    assert len(packet.beats) == -(-count // per_beat)
+    assert not any(records[count:])
+
+
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_output_beats(index: int) -> None:
+    """Rows in node order; each chunk starts a beat; TLAST on the very last one."""
+    bundle, design = case(index)
+    logits = list(run(bundle.network, bundle.workload).values())[-1]
+    last = bundle.network.manifest.layers[-1]
+    output = last.epilogue(last.stages[1]).output
+    values = beat_values(output_beats(design, logits))
+    assert [flag for flag, _ in values] == [False] * (len(values) - 1) + [True]
+    stream = iter(value for _, value in values)
+    for row in logits.tolist():
+        for first in range(0, len(row), design.lanes):
+            chunk = row[first : first + design.lanes]
+            beats = -(-len(chunk) * output.bits // design.stream_bits)
+            word = sum(next(stream) << (design.stream_bits * place) for place in range(beats))
+            assert word >> (len(chunk) * output.bits) == 0
+            assert lanes_of(word, output.bits, len(chunk), output.signed) == chunk
+    assert next(stream, None) is None
+
+
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_memory_images_hold_what_packets_load(index: int) -> None:
+    bundle, design = case(index)
+    packets = packets_of(load_packets(design, bundle), design.stream_bits)
+    images = memory_images(design, bundle)
+    assert {memory.name for memory in design.memories if memory.role not in ("feature", "fifo")} \
+        == set(images)  # fmt: skip
+    filled = [target for target in design.targets if target.memory]
+    for target in filled:
+        packet = next(p for p in packets if (p.type, p.index) == (target.type, target.index))
+        words, bits = images[target.memory]
+        lines = [int(line, 16) for line in hex_lines(words, bits)]
+        assert lines == packet.words(bits, design.stream_bits)
+        memory = design.memory(target.memory)
+        assert memory.width == bits
+        assert len(lines) <= memory.depth
