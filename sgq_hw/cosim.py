@@ -1,5 +1,7 @@
 """Cosimulation: the generated Verilog against the golden model, equal on every word or not."""
 
+import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from sgq_hw.packer import memory_images
 from sgq_hw.quantize.workload import bind
 from sgq_hw.registers import COUNTERS
 from sgq_hw.render import parameters
+from sgq_hw.sim import runner
 from sgq_hw.sim.runner import SimulationError, build, run
 from sgq_hw.words import hex_lines, read_lines, write_lines
 
@@ -222,9 +225,7 @@ def simulate(
     """
     design = generated.design
     values = parameters(design)
-    harness = Path(__file__).resolve().parent / "sim" / HARNESS
-    if not harness.is_file():  # a checkout without its symbolic links
-        harness = Path(__file__).resolve().parent.parent / "sim" / HARNESS
+    harness = Path(runner.__file__).resolve().parent / HARNESS
     built = build(
         [*generated.sources, harness],
         "sgq_harness",
@@ -243,33 +244,25 @@ def simulate(
         if design.rom:
             for image in sorted((generated.folder / "images").glob("*_memory.hex")):
                 write_lines(folder / image.name, read_lines(image))
-        plusargs = [f"+jobs={len(jobs)}"]
-        if random_init and simulator == "verilator":
-            plusargs += ["+verilator+rand+reset+2", f"+verilator+seed+{seed}"]
         message = ""
         run_seconds = 0.0
+        start = time.perf_counter()
         try:
             result = run(
-                built, module=COCOTB_MODULE, test_dir=folder, plusargs=plusargs, seed=seed,
-                timeout_seconds=timeout_seconds,
+                built, module=COCOTB_MODULE, test_dir=folder, plusargs=[f"+jobs={len(jobs)}"],
+                seed=seed, random_init=random_init, timeout_seconds=timeout_seconds,
             )  # fmt: skip
             run_seconds = result.seconds
+            if waves is not None and result.waves is not None:
+                waves.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(result.waves, waves)
         except SimulationError as error:
+            run_seconds = time.perf_counter() - start
             message = str(error)
         reports, cycles = read_report(folder / "harness_report.txt")
         if cycles is None and not message:
             message = "the simulation ended before all jobs were done"
-        if waves is not None:
-            _keep_waves(folder, waves)
     return reports, cycles, built.seconds, run_seconds, message
-
-
-def _keep_waves(folder: Path, target: Path) -> None:
-    found = [path for pattern in ("*.vcd", "*.fst") for path in folder.rglob(pattern)]
-    if not found:
-        raise InputError(f"{target}: the simulation wrote no waves")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(found[0].read_bytes())
 
 
 def _details(design: Design, reports: list[JobReport]) -> list[Mismatch]:

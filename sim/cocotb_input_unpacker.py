@@ -197,9 +197,9 @@ def broken(beats: list[Beat], rng: np.random.Generator, info: dict[str, Any]) ->
     elif how == 3:
         found[at] = (draw_bits(rng, bits), tlast)
     else:
-        # Without its ends a row grows beyond what fits.
+        # Without its end a row grows beyond what fits.
         ends = pack([1 << info["fields"]["last"][0]] * (bits // width), width)
-        found[at] = (data & ~ends, tlast)
+        found[at:] = [(data & ~ends, tlast) for data, tlast in found[at:]]
     return [*found, *[(0, 0)] * 40, (0, 1)]
 
 
@@ -220,7 +220,7 @@ async def payloads_of_the_packer(dut: Any) -> None:
                     # The beat needs a cycle before its first record; then one a cycle.
                     assert spent == 1 + len(decode(beats, rows, feeder.info).elements)
     assert feeder.codes.keys() == {0}
-    assert all(feeder.stalls[name] > 100 for name in ("beats", "elements"))
+    assert all(feeder.stalls[name] > 20 for name in ("beats", "elements"))
 
 
 @cocotb.test()

@@ -8,7 +8,14 @@ import pytest
 
 from sgq_hw.packer import input_packet
 from tests.random_workloads import random_workload
-from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit, unit_run
+from tests.rtl.unit_runs import (
+    UnitRun,
+    expect_failure_of,
+    mutated,
+    random_design,
+    run_unit,
+    unit_run,
+)
 
 UNIT = "input_unpacker"
 NODES = 6
@@ -18,8 +25,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "one-a-beat": {"inputs": "multi-bit", "features": 20, "input_bits": 16, "stream_bits": 32},
     "dense": {"inputs": "multi-bit", "features": 7, "input_bits": 9, "sparse_input": False,
               "lanes": 16},
-    "dense-one-channel": {"inputs": "signed", "features": 1, "input_bits": 4,
-                          "sparse_input": False, "stream_bits": 128},
+    "dense-one-channel": {"inputs": "signed", "features": 1, "input_bits": 12,
+                          "sparse_input": False, "stream_bits": 32},
     "dense-binary": {"inputs": "binary", "features": 13, "sparse_input": False, "lanes": 3},
 }  # fmt: skip
 

@@ -7,7 +7,14 @@ import pytest
 
 from sgq_hw.bundle import Epilogue
 from sgq_hw.design import Design
-from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit, unit_run
+from tests.rtl.unit_runs import (
+    UnitRun,
+    expect_failure_of,
+    mutated,
+    random_design,
+    run_unit,
+    unit_run,
+)
 
 UNIT = "pass_sequencer"
 DESIGNS: dict[str, dict[str, Any]] = {

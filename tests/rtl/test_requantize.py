@@ -8,7 +8,6 @@ import pytest
 from sgq_hw.render import addend_parameters, render
 from tests.rtl.unit_runs import (
     SIMULATORS,
-
     UnitRun,
     expect_failure_of,
     mutated,
