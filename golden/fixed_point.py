@@ -8,13 +8,15 @@ the work starts, so that int64 never wraps.
 import numpy as np
 import numpy.typing as npt
 
+from sgq_hw.errors import SgqError
+
 IntArray = npt.NDArray[np.int64]
 
 MAX_BITS = 62
 """Largest two's complement width of an intermediate: leaves int64 a guard bit for rounding."""
 
 
-class BoundError(ValueError):
+class BoundError(SgqError, ValueError):
     """An intermediate could exceed the width that was declared for it."""
 
 

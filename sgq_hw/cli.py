@@ -66,7 +66,7 @@ def _percent(accuracy: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f} %" for name, value in accuracy.items())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sgq-hw")
 def cli() -> None:
     """Turn a trained graph neural network into a small, verified FPGA accelerator."""
@@ -359,6 +359,8 @@ def main() -> None:
         message = " ".join(error.format_message().split())
     except SgqError as error:
         message = " ".join(str(error).split())
+    except OSError as error:
+        message = f"{error.filename or 'input or output'}: {error.strerror or error}"
     else:
         sys.exit(status if isinstance(status, int) else 0)
     click.echo(f"sgq-hw: error: {message}", err=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sgq_hw.bundle import Bundle, Network
 from sgq_hw.cycles import inference_cycles
 from sgq_hw.design import ERRORS, Design
-from sgq_hw.errors import InputError
+from sgq_hw.errors import InputError, SourceError
 from sgq_hw.fields import Fields
 from sgq_hw.generate import GeneratedDesign
 from sgq_hw.golden.network import run as run_golden
@@ -30,6 +30,7 @@ from sgq_hw.words import hex_lines, read_lines, write_lines
 
 HARNESS = "harness.v"
 COCOTB_MODULE = "sgq_hw.sim.cocotb_accelerator"
+HARNESS_PARAMETERS = ("STREAM_BITS", "LANES", "OUT_BITS", "PASS_BITS", "ROW_BITS")
 MAX_SHOWN = 64
 
 
@@ -226,18 +227,23 @@ def simulate(
     design = generated.design
     values = parameters(design)
     harness = Path(runner.__file__).resolve().parent / HARNESS
-    built = build(
-        [*generated.sources, harness],
-        "sgq_harness",
-        simulator=simulator,
-        parameters={
-            **{n: values[n] for n in ("STREAM_BITS", "LANES", "OUT_BITS", "PASS_BITS", "ROW_BITS")},
-            "COUNTERS": len(COUNTERS),
-            "COUNT_BITS": values["COUNTER_BITS"],
-        },
-        waves=waves is not None,
-        defines={"SGQ_CHECKS": "1"},
-    )
+    try:
+        built = build(
+            [*generated.sources, harness],
+            "sgq_harness",
+            simulator=simulator,
+            parameters={
+                **{name: values[name] for name in HARNESS_PARAMETERS},
+                "COUNTERS": len(COUNTERS),
+                "COUNT_BITS": values["COUNTER_BITS"],
+            },
+            waves=waves is not None,
+            defines={"SGQ_CHECKS": "1"},
+            # Edited Verilog is judged by its words; what is generated has no warning, by test.
+            lint=False,
+        )
+    except SourceError as error:
+        return [], None, 0.0, 0.0, str(error)
     with TemporaryDirectory(prefix="sgq-hw-") as name:
         folder = Path(name)
         write_jobs(folder, jobs)

@@ -17,3 +17,7 @@ class ToolError(SgqError):
 
     The CLI exits with 2.
     """
+
+
+class SourceError(ToolError):
+    """A tool refuses the Verilog that it was given, or fails on it."""

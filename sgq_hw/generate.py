@@ -185,6 +185,15 @@ def _design_file(design: Design, digest: str) -> DesignFile:
     )
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether this program wrote a folder, in whatever version."""
+    try:
+        data = msgspec.json.decode((folder / DESIGN_FILE).read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(data, dict) and data.get("format") == FOLDER_FORMAT
+
+
 def check_output_folder(folder: Path, force: bool) -> None:
     """Refuse to replace a folder that this program did not write.
 
@@ -195,7 +204,7 @@ def check_output_folder(folder: Path, force: bool) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder")
-    if any(folder.iterdir()) and not force and not (folder / DESIGN_FILE).is_file():
+    if any(folder.iterdir()) and not force and not _is_ours(folder):
         raise InputError(f"{folder}: not empty and not written by sgq-hw; --force replaces it")
 
 
@@ -266,11 +275,14 @@ def generate(
         fresh = temporary / "new"
         fresh.mkdir()
         _fill(fresh, design, bundle, bundle_path)
+        old = temporary / "old"
         try:
             if folder.exists():
-                folder.rename(temporary / "old")
+                folder.rename(old)
             fresh.rename(folder)
         except OSError as error:
+            if old.exists():
+                old.rename(folder)
             raise InputError(f"{folder}: cannot write: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -303,7 +315,7 @@ def load_generated(folder: Path) -> GeneratedDesign:
         raise InputError(f"{folder}: no {DESIGN_FILE}; not a folder written by 'sgq-hw generate'")
     try:
         data = msgspec.json.decode(path.read_bytes(), type=DesignFile)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}") from error
     if data.format != FOLDER_FORMAT or data.version != FOLDER_VERSION:
         raise InputError(f"{path}: version: {data.version}; this program reads {FOLDER_VERSION}")

@@ -181,13 +181,15 @@ def packets(info: dict[str, Any]) -> list[tuple[list[Beat], int]]:
     return [([(int(d, 16), t) for d, t in beats], rows) for beats, rows in info["payloads"]]
 
 
-def broken(beats: list[Beat], rng: np.random.Generator, info: dict[str, Any]) -> list[Beat]:
-    """Return a payload with one thing wrong; it always ends."""
+def broken(
+    beats: list[Beat], rng: np.random.Generator, info: dict[str, Any], turn: int
+) -> list[Beat]:
+    """Return a payload with one thing wrong, each kind in turn; it always ends."""
     bits, width = info["stream_bits"], info["record_bits"]
     found = list(beats)
     at = int(rng.integers(len(found)))
     data, tlast = found[at]
-    how = int(rng.integers(5 if info["sparse"] else 4))
+    how = turn % (5 if info["sparse"] else 4)
     if how == 0:
         found[at] = (data ^ 1 << int(rng.integers(bits)), tlast)
     elif how == 1:
@@ -229,9 +231,9 @@ async def broken_payloads(dut: Any) -> None:
     feeder = Feeder(dut)
     await feeder.start()
     rng, info = feeder.rng, feeder.info
-    for _ in range(info["draws"]):
+    for turn in range(info["draws"]):
         for beats, rows in packets(info):
-            wrong = broken(beats, rng, info)
+            wrong = broken(beats, rng, info, turn)
             wanted = rows + int(rng.integers(-1, 2)) if rng.random() < 0.2 else rows
             await feeder.run(wrong, max(1, wanted), *rng.choice(RATES, 2))
         await feeder.run(beats, rows, *rng.choice(RATES, 2))

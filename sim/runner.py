@@ -122,6 +122,7 @@ def build(
     defines: Mapping[str, str] = {},
     waves: bool = False,
     assertions: bool = True,
+    lint: bool = True,
 ) -> Build:
     """Build a simulation, or find it in the cache.
 
@@ -136,9 +137,11 @@ def build(
         defines: Preprocessor macros, name to value.
         waves: Let every run write a waveform.
         assertions: Check SystemVerilog assertions.
+        lint: Refuse Verilog that the simulator warns about.
 
     Raises:
-        ToolError: no usable simulator, or it has an error or a warning; notes hold all of it.
+        ToolError: no usable simulator.
+        SourceError: it has an error or (with `lint`) a warning; notes hold all of it.
         ValueError: two sources of one name, or a parameter beyond 32 bits.
     """
     start = time.perf_counter()
@@ -152,6 +155,7 @@ def build(
         "defines": dict(defines),
         "waves": waves,
         "assertions": assertions,
+        "lint": lint,
     }
     tool = find_verilator() if simulator == "verilator" else find_icarus()
     key["tool"] = tool.identity
@@ -173,6 +177,7 @@ def build(
         if isinstance(tool, VerilatorTool):
             options += [f"-G{name}={int(value)}" for name, value in parameters.items()]
             options += ["--assert" if assertions else "--no-assert"]
+            options += [] if lint else ["-Wno-fatal"]
             verilate(
                 tool, folder, files, top, options=options, waves=waves,
                 cocotb_libraries=cocotb_libraries(),

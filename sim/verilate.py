@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sgq_hw.errors import ToolError
+from sgq_hw.errors import SourceError
 from sgq_hw.sim.cache import cache_key, cached_folder
 from sgq_hw.sim.tools import VerilatorTool, find_ccache
 
@@ -71,7 +71,7 @@ def verilate(
         cocotb_libraries: The folder of cocotb's VPI library.
 
     Raises:
-        ToolError: Verilator has an error or a warning, or the compiler fails.
+        SourceError: Verilator has an error or a warning, or the compiler fails.
     """
     visible = f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n'
     (folder / "visible.vlt").write_text(visible, encoding="utf-8")
@@ -102,7 +102,7 @@ def execute(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     """Run a tool in `folder`, append what it prints to `build.log` there, and return it.
 
     Raises:
-        ToolError: it fails; the message holds its first complaint, the notes the others.
+        SourceError: it fails; the message holds its first complaint, the notes the others.
     """
     done = subprocess.run(
         command, cwd=folder, env=dict(environment), text=True, check=False, errors="replace",
@@ -115,11 +115,11 @@ def execute(command: Sequence[str], folder: Path, environment: Mapping[str, str]
     return done.stdout
 
 
-def complaint(program: str, output: str) -> ToolError:
+def complaint(program: str, output: str) -> SourceError:
     """Return the error that tells what a tool has against its input."""
     lines = [line for line in output.splitlines() if line.strip()]
     first = next((line for line in lines if "rror" in line or "arning" in line), None)
-    error = ToolError(f"{program}: {first or (lines[0] if lines else 'failed without a word')}")
+    error = SourceError(f"{program}: {first or (lines[0] if lines else 'failed without a word')}")
     error.add_note("\n".join(lines[:100]))
     return error
 

@@ -18,20 +18,18 @@ from tests.rtl.unit_runs import (
 )
 
 UNIT = "input_unpacker"
-NODES = 6
+NODES = 4
 DESIGNS: dict[str, dict[str, Any]] = {
-    "binary": {"inputs": "binary", "features": 19, "stream_bits": 64, "lanes": 4},
+    "binary": {"inputs": "binary", "features": 19, "stream_bits": 64},
     "signed-32": {"inputs": "signed", "features": 11, "input_bits": 5, "stream_bits": 32},
-    "one-a-beat": {"inputs": "multi-bit", "features": 20, "input_bits": 16, "stream_bits": 32},
-    "dense": {"inputs": "multi-bit", "features": 7, "input_bits": 9, "sparse_input": False,
-              "lanes": 16},
+    "one-a-beat": {"inputs": "multi-bit", "features": 9, "input_bits": 16, "stream_bits": 32},
+    "dense": {"inputs": "multi-bit", "features": 7, "input_bits": 9, "sparse_input": False},
     "dense-one-channel": {"inputs": "signed", "features": 1, "input_bits": 12,
                           "sparse_input": False, "stream_bits": 32},
-    "dense-binary": {"inputs": "binary", "features": 13, "sparse_input": False, "lanes": 3},
 }  # fmt: skip
 
 
-def job(name: str, draws: int = 40) -> UnitRun:
+def job(name: str, draws: int = 15) -> UnitRun:
     options = {"layers": 1, "nodes": NODES, "lanes": 4} | DESIGNS[name]
     channels = options["features"]
     design = random_design(len(name), **options)
@@ -57,7 +55,7 @@ def job(name: str, draws: int = 40) -> UnitRun:
     return unit_run(UNIT, design, settings)
 
 
-@pytest.mark.parametrize("name", list(DESIGNS))
+@pytest.mark.parametrize("name", [name for name in DESIGNS if name != "signed-32"])
 def test_on_icarus(name: str, tmp_path: Path) -> None:
     run_unit(job(name), "icarus", tmp_path)
 

@@ -8,6 +8,7 @@ import pytest
 from sgq_hw.render import addend_parameters, render
 from tests.rtl.unit_runs import (
     SIMULATORS,
+    Simulator,
     UnitRun,
     expect_failure_of,
     mutated,

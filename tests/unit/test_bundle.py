@@ -31,17 +31,25 @@ def one_layer(seed: int = 0, **choices: Any) -> Bundle:
     return random_bundle(np.random.default_rng(seed), **choices)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A valid file of two layers; the second one has channel multipliers."""
     bundle = one_layer(layers=2, hidden=4, associations=["A(XW)"])
-    target = tmp_path / "bundle.npz"
+    target = tmp_path_factory.mktemp("valid") / "bundle.npz"
     save_bundle(target, bundle)
     arrays, manifest = read(target)
     manifest["layers"][1]["combine"]["multiplier"] = {"kind": "channel", "bits": 4, "value": 1}
     arrays["layer1/combine/multiplier"] = np.array([1, 15, 0])
     write(target, arrays, manifest)
     load_bundle(target)
+    return target.read_bytes()
+
+
+@pytest.fixture
+def path(tmp_path: Path, valid: bytes) -> Path:
+    """The valid file, in a folder of its own."""
+    target = tmp_path / "bundle.npz"
+    target.write_bytes(valid)
     return target
 
 
@@ -112,7 +120,7 @@ def test_files_that_are_no_bundles(tmp_path: Path) -> None:
         assert "npz archive" in refusal(path)
     with path.open("wb") as stream:
         np.save(stream, np.zeros(3))
-    assert "not an .npz archive" in refusal(path)
+    assert "npz archive" in refusal(path)
     np.savez(path, weights=np.zeros(3))
     assert refusal(path) == "manifest: missing"
     with zipfile.ZipFile(path, "w") as archive:  # an archive of something else
@@ -152,19 +160,18 @@ CHANGES: list[tuple[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]], str]] =
 ]
 
 
-@pytest.mark.parametrize("name", INTEGERS)
 @pytest.mark.parametrize(
     ("change", "reason"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES]
 )
-def test_wrong_types_and_shapes(
-    path: Path, name: str, change: Callable[[Any], Any], reason: str
-) -> None:
+def test_wrong_types_and_shapes(path: Path, change: Callable[[Any], Any], reason: str) -> None:
     arrays, _ = read(path)
-    write(path, arrays | {name: change(arrays[name])})
-    message = refusal(path)
-    # A longer `indptr` is a graph of more nodes: then other arrays no longer fit it.
-    assert re.match(f"({name}|workload/.*): ", message)
-    assert re.search(reason, message)
+    for name in INTEGERS:
+        write(path, arrays | {name: change(arrays[name])})
+        message = refusal(path)
+        # A longer `indptr` is a graph of more nodes: then other arrays no longer fit it.
+        graph = "|workload/.*" if name.endswith("indptr") else ""
+        assert re.match(f"({name}{graph}): ", message)
+        assert re.search(reason, message)
 
 
 def limits(bundle: Bundle) -> dict[str, tuple[int, int]]:

@@ -1,7 +1,6 @@
 """Generated folders: deterministic, whole or not at all, read back equal, refused in one line."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def names(folder: Path) -> list[str]:
+    """All entries of a folder, hidden ones too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def refusal(function: Callable[..., object], *arguments: Any, **options: Any) -> str:
     with pytest.raises(InputError) as caught:
         function(*arguments, **options)
@@ -74,7 +78,7 @@ def test_same_bundle_same_bytes(
     assert str(tmp_path).encode() not in b"".join(first.values())
     listed = first["filelist.f"].decode().split()
     assert listed == sorted(name for name in first if name.startswith("rtl/"))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.npz", "deep", "first", "third"]
+    assert names(tmp_path) == ["copy.npz", "deep", "first", "third"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_folders_that_may_be_replaced(bundle_path: Path, tmp_path: Path) -> None
     generate(bundle_path, foreign, force=True)
     assert not (foreign / "thesis.tex").exists()
     assert contents(foreign) == contents(folder)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle.npz", "foreign", "rtl"]
+    assert names(tmp_path) == ["bundle.npz", "foreign", "rtl"]
 
 
 def test_places_that_cannot_be_written(bundle_path: Path, tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_places_that_cannot_be_written(bundle_path: Path, tmp_path: Path) -> Non
     assert unit.startswith(str(below))
     assert "cannot write" in unit
     assert contents(tmp_path) == before
-    assert os.listdir(tmp_path) == ["bundle.npz"]
+    assert names(tmp_path) == ["bundle.npz"]
 
 
 def test_failure_half_way_leaves_what_was_there(
@@ -159,7 +163,7 @@ def test_failure_half_way_leaves_what_was_there(
     monkeypatch.setattr(Path, "rename", fails_for_the_new_one)
     assert "No space left" in refusal(generate, bundle_path, folder, lanes=3)
     assert contents(tmp_path) == before
-    assert sorted(os.listdir(tmp_path)) == ["bundle.npz", "rtl"]
+    assert names(tmp_path) == ["bundle.npz", "rtl"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,7 @@ def test_refused_options(
     text = refusal(generate, bundle_path, tmp_path / "rtl", **options)
     assert text.startswith(message)
     assert "bits, more than the 62 supported" in text or message
-    assert os.listdir(tmp_path) == ["bundle.npz"]
+    assert names(tmp_path) == ["bundle.npz"]
 
 
 def test_a_beat_too_narrow_for_a_record(tmp_path: Path) -> None:
