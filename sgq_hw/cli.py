@@ -37,6 +37,13 @@ def _seed_option(function: Command) -> Command:
     )
 
 
+def _unused_seed_option(function: Command) -> Command:
+    """Accept --seed in a command that draws nothing, so that scripts may give it to all."""
+    return click.option(
+        "--seed", type=int, expose_value=False, help="Accepted by all; nothing is drawn here."
+    )(function)
+
+
 def _pickle_option(function: Command) -> Command:
     return click.option(
         "--allow-pickle", is_flag=True, help="Read the pickled files of a raw Planetoid folder."
@@ -148,6 +155,7 @@ def quantize(
 
 @cli.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
+@_unused_seed_option
 @_json_option
 def golden(bundle: Path, json_path: Path | None) -> None:
     """Run BUNDLE on the bit-accurate integer model."""
@@ -186,16 +194,19 @@ _SPARSE = {"auto": None, "sparse": True, "dense": False}
 @click.option("--unit", help="Only this hardware unit.")
 @click.option("--force", is_flag=True, help="Replace a folder that holds other files.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@_unused_seed_option
+@_json_option
 def generate(
     bundle: Path, pes: int, lanes: int, stream_bits: int, input_form: str, capacity: str | None,
-    rom: bool, unit: str | None, force: bool, output: Path,
+    rom: bool, unit: str | None, force: bool, output: Path, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Write the Verilog accelerator of BUNDLE into a folder."""
     from sgq_hw import generate as generating  # noqa: PLC0415
 
     if unit is not None:
-        for path in generating.generate_unit(bundle, unit, output, lanes=lanes):
-            click.echo(str(path))
+        paths = generating.generate_unit(bundle, unit, output, lanes=lanes)
+        _write_json(json_path, {"files": [str(path) for path in paths]})
+        click.echo("\n".join(map(str, paths)))
         return
     generated = generating.generate(
         bundle, output, pes=pes, lanes=lanes, stream_bits=stream_bits,
@@ -204,6 +215,7 @@ def generate(
     )  # fmt: skip
     from sgq_hw.report import print_build_report  # noqa: PLC0415
 
+    _write_json(json_path, json.loads((output / generating.DESIGN_FILE).read_text()))
     print_build_report(generated)
 
 
@@ -212,7 +224,11 @@ def generate(
 @click.argument("graph")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @_pickle_option
-def pack(folder: Path, graph: str, output: Path, allow_pickle: bool) -> None:
+@_unused_seed_option
+@_json_option
+def pack(
+    folder: Path, graph: str, output: Path, allow_pickle: bool, json_path: Path | None
+) -> None:
     """Pack GRAPH for the design in FOLDER: stream beats that load it and run one inference."""
     from sgq_hw.cosim import bind_graph  # noqa: PLC0415
     from sgq_hw.generate import load_generated  # noqa: PLC0415
@@ -229,6 +245,7 @@ def pack(folder: Path, graph: str, output: Path, allow_pickle: bool) -> None:
     load = load_packets(generated.design, bundle).lines()
     infer = input_packet(generated.design, bundle.workload).lines()
     write_lines(output, load + infer)
+    _write_json(json_path, {"load_beats": len(load), "inference_beats": len(infer)})
     click.echo(f"{output}: {len(load)} beats load, {len(infer)} beats an inference")
 
 
@@ -250,6 +267,7 @@ def cosim(
     from sgq_hw import cosim as cosimulation  # noqa: PLC0415
     from sgq_hw.generate import load_generated  # noqa: PLC0415
     from sgq_hw.graphs import load_graph  # noqa: PLC0415
+    from sgq_hw.progress import spinner  # noqa: PLC0415
     from sgq_hw.report import print_cosim  # noqa: PLC0415
 
     generated = load_generated(folder)
@@ -260,9 +278,10 @@ def cosim(
         other = load_graph(graph, allow_pickle=allow_pickle)
     if features is not None:
         other = cosimulation.graph_with_features(generated.bundle, features)
-    result = cosimulation.cosim(
-        generated, graph=other, inferences=inferences, waves=waves, random_init=True, seed=seed + 1
-    )
+    with spinner("building and simulating"):
+        result = cosimulation.cosim(
+            generated, graph=other, inferences=inferences, waves=waves, random_init=True, seed=seed
+        )
     _write_json(json_path, result.as_json())
     command = " ".join(["sgq-hw cosim", str(folder), *(["--graph", graph] if graph else [])])
     print_cosim(result, command)
@@ -292,6 +311,7 @@ def _budget_of(
 @click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,row_nonzeros=.")
 @click.option("--device", help="Exit with 1 if this device does not hold it.")
 @click.option("--all", "every", is_flag=True, help="Try every known device.")
+@_unused_seed_option
 @_json_option
 def budget(
     target: Path, pes: int, lanes: int, capacity: str | None, device: str | None, every: bool,
@@ -312,6 +332,7 @@ def budget(
 
 
 @cli.command()
+@_unused_seed_option
 @_json_option
 def devices(json_path: Path | None) -> None:
     """List the known devices and where their figures come from."""
@@ -340,8 +361,8 @@ def demo(
                     "output": output / "quantised.npz", "seed": seed}),
         (golden, {"bundle": output / "quantised.npz", "json_path": output / "golden.json"}),
         (generate, {"bundle": output / "quantised.npz", "lanes": lanes, "output": output / "rtl"}),
-        (budget, {"target": output / "rtl", "every": True, "json_path": output / "budget.json"}),
         (cosim, {"folder": output / "rtl", "seed": seed, "json_path": output / "cosim.json"}),
+        (budget, {"target": output / "rtl", "every": True, "json_path": output / "budget.json"}),
     ]  # fmt: skip
     for command, arguments in steps:
         click.secho(f"\n== {command.name}", bold=True)

@@ -17,3 +17,16 @@ def progress_bar(label: str, total: int, *, enabled: bool = True) -> Iterator[Ca
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def spinner(label: str) -> Iterator[None]:
+    """Show on stderr that work of unknown length goes on; nothing unless it is a terminal."""
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(label):
+        yield

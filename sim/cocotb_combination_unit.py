@@ -59,8 +59,10 @@ class FrontEnd:
     def draw_pass(self, from_buffer: bool) -> Pass:
         """Draw rows, weights and settings of a pass."""
         rng, values = self.rng, self.values
-        inputs = values["walk_inputs" if from_buffer else "stream_inputs"]
-        inputs = int(rng.choice([1, inputs, rng.integers(1, inputs + 1)]))
+        lanes = values["LANES"]
+        widest = values["walk_inputs" if from_buffer else "stream_inputs"]
+        shapes = [1, lanes, lanes + 1, widest, int(rng.integers(1, widest + 1))]
+        inputs = int(rng.choice([shape for shape in shapes if shape <= widest]))
         room = 1 << values["WEIGHT_ADDR_BITS"]
         chunks = min(int(rng.integers(1, values["CHUNKS"] + 1)), room // inputs)
         base = int(rng.choice([0, room - chunks * inputs]))
@@ -74,7 +76,6 @@ class FrontEnd:
             rows = draw_rows(rng, count, inputs, code_range(bits, True), empty=True)
         issued = operations(rows, chunks, inputs, base)
         self.check_against_golden(rows, issued, inputs, chunks, base)
-        lanes = values["LANES"]
         words = -(-inputs // lanes)
         ports = {
             "last_input": inputs - 1, "weight_base": base, "last_chunk": chunks - 1,

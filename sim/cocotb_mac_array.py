@@ -13,6 +13,7 @@ from sgq_hw.golden.combination_unit import combination_unit
 from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.golden.fixed_point import IntArray, code_range
 from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, settings, unpack
+from sgq_hw.sim.rows import Operation, Record, csr, operations
 
 LATENCY = 3
 HUB_RECORDS = 40
@@ -31,20 +32,11 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Operation:
+class Step:
     """Inputs of one cycle, and what leaves because of it."""
 
     inputs: dict[str, int]
     result: Result | None
-
-
-@dataclass(frozen=True)
-class Record:
-    """A walked record: operand row and value, or nothing to add."""
-
-    operand: int
-    value: int
-    mac: bool
 
 
 class Array:
@@ -86,53 +78,45 @@ class Array:
 
     def golden(self, rows: list[list[Record]], operands: IntArray) -> IntArray:
         """Return the sums [rows, channels]."""
-        added = [[record for record in row if record.mac] for row in rows]
-        indptr = np.cumsum([0] + [len(row) for row in added])
-        indices = np.array([r.operand for row in added for r in row], np.int64)
-        values = np.array([r.value for row in added for r in row], np.int64)
+        indptr, indices, values = csr(rows)
         if self.aggregate:
             weighted = self.values["edge_values"]
             return aggregation_unit(indptr, indices, values if weighted else None, operands)
         walked = sparse.csr_array((values, indices, indptr), shape=(len(rows), OPERANDS))
         return combination_unit(walked, operands, 1 << (self.values["ACC_BITS"] - 1))
 
-    def draw_pass(self) -> list[Operation]:
+    def draw_pass(self) -> list[Step]:
         """Draw a pass of either kind."""
         rng, values = self.rng, self.values
         self.aggregate = bool(rng.random() < 0.5)
-        chunks = int(rng.integers(1, values.get("CHUNKS", 1) + 1))
+        chunks = int(rng.integers(1, values["CHUNKS"] + 1))
         lanes = values["LANES"]
         operands = draw_codes(rng, *self.ranges()[1], (OPERANDS, chunks * lanes))
         kinds = ["empty", "one", "full", "hub", *rng.choice(["empty", "one", "full"], 4)]
         count = int(rng.integers(1, min(8, (1 << values["ROW_BITS"]) - 1) + 1))
         rows = [self.row(str(kind)) for kind in rng.permutation(kinds)[:count]]
         words = feature_buffer(operands, lanes, OPERANDS)
-        sums = feature_buffer(self.golden(rows, operands), lanes, len(rows))
+        sums = feature_buffer(self.golden(rows, operands), lanes, count)
         return [
-            self.operation(
-                record, record is row[0], record is row[-1], chunk, chunk == chunks - 1,
-                words[chunk * OPERANDS + record.operand],
-                Result(chunk, chunk == chunks - 1, at, sums[chunk * len(rows) + at].tolist()),
-            )
-            for at, row in enumerate(rows)
-            for record in row
-            for chunk in range(chunks)
+            self.step(operation, words[operation.address], Result(
+                operation.chunk, operation.last_chunk, operation.row,
+                sums[operation.chunk * count + operation.row].tolist(),
+            ))
+            for operation in operations(rows, chunks, OPERANDS)
         ]  # fmt: skip
 
-    def operation(
-        self, record: Record, first: bool, last: bool, chunk: int, last_chunk: bool,
-        word: IntArray, result: Result,
-    ) -> Operation:  # fmt: skip
-        """Return an operation; what it does not need is junk."""
+    def step(self, operation: Operation, word: IntArray, result: Result) -> Step:
+        """Return the inputs of an operation; what it does not need is junk."""
         port = "feature" if self.aggregate else "weight"
         inputs = self.junk() | {
-            "op_valid": 1, "op_mac": int(record.mac), "op_first": int(first),
-            "op_last": int(last), "op_chunk": chunk, "op_last_chunk": int(last_chunk),
+            "op_valid": 1, "op_mac": int(operation.mac), "op_first": int(operation.first),
+            "op_last": int(operation.last), "op_chunk": operation.chunk,
+            "op_last_chunk": int(operation.last_chunk),
         }  # fmt: skip
-        if record.mac:
-            inputs["op_value"] = pack([record.value], self.values["VALUE_BITS"])
+        if operation.mac:
+            inputs["op_value"] = pack([operation.value], self.values["VALUE_BITS"])
             inputs[f"{port}_data"] = pack(word, self.values[f"{port.upper()}_BITS"])
-        return Operation(inputs, result if last else None)
+        return Step(inputs, result if operation.last else None)
 
     def junk(self) -> dict[str, int]:
         """Draw what lies on the inputs while no operation comes."""
@@ -145,9 +129,9 @@ class Array:
         }  # fmt: skip
         return {name: draw_bits(self.rng, bits) for name, bits in widths.items()} | {"op_valid": 0}
 
-    async def cycle(self, operation: Operation | None, restart: int = 0, rst: int = 0) -> None:
+    async def cycle(self, step: Step | None, restart: int = 0, rst: int = 0) -> None:
         """Send an operation, or none, and check the outputs."""
-        inputs = self.junk() if operation is None else operation.inputs
+        inputs = self.junk() if step is None else step.inputs
         await self.bench.cycle(
             rst=rst, restart=restart, op_aggregate=int(self.aggregate), **inputs
         )  # fmt: skip
@@ -155,7 +139,7 @@ class Array:
         if rst:
             self.in_flight = deque([None] * LATENCY)
             return
-        self.in_flight.append(None if operation is None else operation.result)
+        self.in_flight.append(None if step is None else step.result)
         self.check(expected)
 
     def check(self, expected: Result | None) -> None:
@@ -171,11 +155,11 @@ class Array:
         )  # fmt: skip
         assert got == expected, f"cycle {self.bench.cycles}: expected {expected}, got {got}"
 
-    async def run_pass(self, operations: list[Operation], gaps: float) -> None:
+    async def run_pass(self, steps: list[Step], gaps: float) -> None:
         """Announce a pass, now or some cycles ahead, and send it."""
         ahead = int(self.rng.integers(3))
-        for position, operation in enumerate([None] * ahead + operations):
-            await self.cycle(operation, restart=int(position == 0))
+        for position, step in enumerate([None] * ahead + steps):
+            await self.cycle(step, restart=int(position == 0))
             while self.rng.random() < gaps:
                 await self.cycle(None)
 
@@ -199,8 +183,8 @@ async def sums_equal_the_golden_functions(dut: Any) -> None:
     for number in range(unit.values["draws"]):
         await unit.drain()
         gaps = 0.0 if number == 0 else float(unit.rng.choice([0, 0.1, 0.5, 0.9]))
-        operations = unit.draw_pass()
-        await unit.run_pass(operations[: 60 if gaps > 0.8 else None], gaps)
+        steps = unit.draw_pass()
+        await unit.run_pass(steps[: 60 if gaps > 0.8 else None], gaps)
     await unit.drain()
     await unit.cycle(None)
 
@@ -211,11 +195,11 @@ async def reset_drops_what_is_in_flight(dut: Any) -> None:
     unit = await started(dut)
     for _ in range(6):
         await unit.drain()
-        operations = unit.draw_pass()
+        steps = unit.draw_pass()
         # Where a result is on its way.
-        ends = [at for at, operation in enumerate(operations) if operation.result]
+        ends = [at for at, step in enumerate(steps) if step.result]
         cut = int(unit.rng.choice(ends) + unit.rng.integers(1, LATENCY + 1))
-        await unit.run_pass(operations[:cut], 0.0 if unit.rng.random() < 0.5 else 0.2)
-        for operation in ([*operations[cut:], None, None])[: int(unit.rng.integers(1, 3))]:
-            await unit.cycle(operation, rst=1)
+        await unit.run_pass(steps[:cut], 0.0 if unit.rng.random() < 0.5 else 0.2)
+        for step in [*steps[cut:], None, None][: int(unit.rng.integers(1, 3))]:
+            await unit.cycle(step, rst=1)
         await unit.run_pass(unit.draw_pass(), 0.2)

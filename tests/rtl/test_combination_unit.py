@@ -56,4 +56,4 @@ def test_power_up_states_on_verilator(tmp_path: Path) -> None:
     ],
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
-    expect_failure_of(mutated(job("lanes3-deep", 6), old, new), tmp_path)
+    expect_failure_of(mutated(job("lanes3-deep"), old, new), tmp_path)

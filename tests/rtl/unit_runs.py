@@ -23,6 +23,9 @@ from tests.random_networks import random_bundle
 SIMULATORS: tuple[Simulator, ...] = ("icarus", "verilator")
 SEEDS = (1, 2, 3)
 TIMEOUT_SECONDS = 300
+REWRITTEN = {"COCOTB_REWRITE_ASSERTION_FILES": "cocotb_*.py"}
+"""cocotb lets pytest rewrite the assertions of every module that is imported, NumPy and SciPy too,
+which costs 2 s a run. The benches are enough."""
 DESIGN_OPTIONS = ("lanes", "stream_bits", "sparse_input", "rom", "capacity")
 
 
@@ -93,7 +96,7 @@ def _run(job: UnitRun, built: Build, folder: Path, seed: int) -> RunResult:
         built,
         module=f"sgq_hw.sim.cocotb_{job.unit}",
         test_dir=test_dir,
-        env={SETTINGS_VARIABLE: json.dumps(job.settings)},
+        env={SETTINGS_VARIABLE: json.dumps(job.settings), **REWRITTEN},
         seed=seed,
         random_init=True,
         timeout_seconds=TIMEOUT_SECONDS,

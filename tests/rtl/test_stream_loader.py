@@ -1,0 +1,84 @@
+"""The stream loader: packets of the packer, broken packets, every pace."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sgq_hw.generate import design_for, rom_sizes
+from sgq_hw.packer import input_packet, load_packets
+from sgq_hw.render import parameters, render
+from tests.random_networks import random_bundle
+from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, run_unit
+
+UNIT = "stream_loader"
+NODES = 4
+DESIGNS: dict[str, dict[str, Any]] = {
+    "64": {"stream_bits": 64, "lanes": 2, "multipliers": ("node",)},
+    "32-edge-values": {"stream_bits": 32, "lanes": 3, "normalisation": "edge", "bias": True},
+    "32-node-tables": {"stream_bits": 32, "lanes": 5, "multipliers": ("node",), "bias": True},
+    "256": {"stream_bits": 256, "lanes": 4, "multipliers": ("layer", "node")},
+    "rom": {"stream_bits": 64, "rom": True, "lanes": 2},
+}
+COMMON: dict[str, Any] = {
+    "layers": 1, "features": 3, "classes": 4, "self_loops": False, "graph": "random",
+}  # fmt: skip
+SIZES = ("stream_bits", "lanes", "rom")
+
+
+def job(name: str) -> UnitRun:
+    options = COMMON | DESIGNS[name]
+    drawing = {key: value for key, value in options.items() if key not in SIZES}
+    sizes = {key: value for key, value in options.items() if key in SIZES}
+    bundle = random_bundle(np.random.default_rng(len(name)), nodes=NODES, **drawing)
+    capacity = None if sizes.get("rom") else {"edges": 40, "nodes": NODES + 1}
+    design = design_for(bundle, sparse_input=False, capacity=capacity, **sizes)
+    packets: dict[str, list[tuple[str, int]]] = {}
+    names = {(target.type, target.index): f"{target.kind} {target.index}"
+             for target in design.targets}  # fmt: skip
+    beats: list[tuple[str, int]] = []
+    for part in (load_packets(design, bundle), input_packet(design, bundle.workload)):
+        for data, last in zip(part.data, part.last, strict=True):
+            beats.append((bytes(data[::-1]).hex(), int(last)))
+            if last:
+                word = int(beats[0][0], 16)
+                packets[names.get((word & 0xFF, word >> 8 & 0xFF), "inference")] = beats
+                beats = []
+    counts = {"edges": "edges", "table": "nodes"}
+    targets = [
+        {"type": target.type, "index": target.index, "kind": target.kind, "bits": target.bits,
+         "words": target.words, "counts": counts.get(target.kind, "")}
+        for target in design.targets
+    ]  # fmt: skip
+    limits = design.capacity
+    sizes_of_rom = rom_sizes(design, bundle)
+    settings = {
+        **parameters(design), "stream_bits": design.stream_bits, "packets": packets,
+        "targets": targets, "rom": sizes_of_rom if design.rom else None,
+        "capacity": {"nodes": limits.nodes, "edges": limits.edges, "row_edges": limits.row_edges},
+        "edge_fields": {field.name: (field.low, field.bits) for field in design.edge_record.fields},
+    }  # fmt: skip
+    return UnitRun(UNIT, render(design, "unit", sizes_of_rom, unit=UNIT), settings)
+
+
+@pytest.mark.parametrize("name", [name for name in DESIGNS if name != "32-node-tables"])
+def test_on_icarus(name: str, tmp_path: Path) -> None:
+    run_unit(job(name), "icarus", tmp_path)
+
+
+def test_on_verilator(tmp_path: Path) -> None:
+    run_unit(job("32-node-tables"), "verilator", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("edge_node_wide >= num_nodes_reg", "edge_node_wide > num_nodes_reg"),
+        ("!busy && !infer_pending_reg", "!busy || !infer_pending_reg"),
+        ("word_count_reg + 1'b1", "word_count_reg - 1'b1"),
+        ("if (accept && s_axis_tlast)", "if (accept || s_axis_tlast)"),
+    ],
+)
+def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("64"), old, new), tmp_path)
