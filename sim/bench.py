@@ -15,7 +15,7 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, ReadOnly
+from cocotb.triggers import FallingEdge, ReadOnly, Timer
 
 from sgq_hw.golden.fixed_point import IntArray
 
@@ -103,6 +103,23 @@ async def start(dut: Any, **inputs: int) -> None:
         getattr(dut, name).value = value
     start_clock(dut)
     await reset(dut, 2)
+
+
+async def assert_cut(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Fail if an output follows one of some inputs of one bit within the cycle.
+
+    To be awaited while the clock is low; the inputs get their values back before the rising edge.
+    """
+    await Timer(1, "ns")
+    before = [read(handle) for handle in outputs]
+    kept = [read(handle) for handle in inputs]
+    for handle, value in zip(inputs, kept, strict=True):
+        handle.value = 1 - value
+        await Timer(10, "ps")
+        after = [read(output) for output in outputs]
+        assert after == before, f"{handle._path} changes an output at once"
+        handle.value = value
+    await Timer(10, "ps")
 
 
 class Bench:

@@ -4,6 +4,7 @@ What is expected follows from the rows of a graph alone, and adds up to the gold
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,8 @@ from sgq_hw.sim.rows import (
     accumulate,
     check_operation,
     csr,
+    draw_pauses,
     draw_rows,
-    draw_stalls,
     operations,
 )
 
@@ -36,7 +37,7 @@ class Pass:
     ports: dict[str, int]
     operations: list[Operation]
     memory: list[int]
-    holds: float
+    holds: Iterator[bool]
 
 
 class FrontEnd:
@@ -64,7 +65,7 @@ class FrontEnd:
             for position, record in enumerate(row)
         ]
         ports = {"num_records": len(memory), "last_chunk": chunks - 1}
-        return Pass(ports, issued, memory, draw_stalls(rng, len(issued))[0])
+        return Pass(ports, issued, memory, draw_pauses(rng, len(issued))[0])
 
     def word(self, record: Record, last: bool) -> int:
         """Return a record's word; what an empty row does not need is junk."""
@@ -100,7 +101,7 @@ class FrontEnd:
         while tail:
             done = position == len(drawn.operations)
             tail -= done
-            hold = rng.random() < drawn.holds
+            hold = next(drawn.holds)
             issue = number >= FETCH_CYCLES and not hold and not done
             rst = number == reset_at
             await self.bench.cycle(

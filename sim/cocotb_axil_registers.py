@@ -11,7 +11,7 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 
-from sgq_hw.sim.bench import Bench, draw_bits, generator, settings
+from sgq_hw.sim.bench import Bench, assert_cut, draw_bits, generator, settings
 
 ID = 0x53475148
 CONTROL = 0x08
@@ -286,6 +286,26 @@ async def strobes_and_pace(dut: Any) -> None:
         reads += "r" in fired
     assert (writes, reads) == (16 * READ_PERIOD, 16 * WRITE_PERIOD)
     assert watcher.pulses[3] == writes // 2
+
+
+@cocotb.test()
+async def every_path_is_cut(dut: Any) -> None:
+    """No output follows an input within a cycle."""
+    rng = generator()
+    watcher = Watcher(dut, rng)
+    await watcher.start()
+    inputs = [f"s_axil_{name}" for name in ("awvalid", "wvalid", "bready", "arvalid", "rready")]
+    outputs = [f"s_axil_{name}" for name in ("awready", "wready", "bvalid", "arready", "rvalid")]
+    requests = dict.fromkeys(("s_axil_awvalid", "s_axil_wvalid", "s_axil_arvalid"), 1)
+    payload = {"s_axil_awaddr": CONTROL, "s_axil_wdata": 3, "s_axil_wstrb": 1, "s_axil_araddr": 0}
+    for _ in range(60):
+        ready = {"s_axil_bready": draw_bits(rng, 1), "s_axil_rready": draw_bits(rng, 1)}
+        await watcher.step(**requests, **payload, **ready)
+        await assert_cut(
+            [getattr(dut, name) for name in inputs],
+            [getattr(dut, name) for name in (*outputs, "error_clear", "counters_clear")],
+        )
+    assert len(watcher.answers) > 5
 
 
 async def request(watcher: Watcher, name: str, **inputs: int) -> None:

@@ -5,6 +5,7 @@ rows alone, and adds up to the golden function's sums.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,8 @@ from sgq_hw.sim.rows import (
     accumulate,
     check_operation,
     csr,
+    draw_pauses,
     draw_rows,
-    draw_stalls,
     operations,
 )
 
@@ -41,8 +42,8 @@ class Pass:
     word_ends: list[bool]  # after this operation the next feature word is fetched
     addresses: list[int]  # of the feature words, in order
     memory: list[int]
-    gaps: float
-    holds: float
+    gaps: Iterator[bool]
+    holds: Iterator[bool]
 
 
 class FrontEnd:
@@ -77,9 +78,9 @@ class FrontEnd:
         issued = operations(rows, chunks, inputs, base)
         self.check_against_golden(rows, issued, inputs, chunks, base)
         words = -(-inputs // lanes)
-        ports = {
-            "last_input": inputs - 1, "weight_base": base, "last_chunk": chunks - 1,
-        } | ({"from_buffer": int(from_buffer), "num_rows": count} if self.walks else {})  # fmt: skip
+        ports = {"last_input": inputs - 1, "weight_base": base, "last_chunk": chunks - 1}
+        if self.walks:
+            ports |= {"from_buffer": int(from_buffer), "num_rows": count}
         memory = []
         if from_buffer:
             stored = feature_buffer(codes, lanes, values["FEATURE_STRIDE"])
@@ -92,7 +93,7 @@ class FrontEnd:
             ],
             [word * values.get("FEATURE_STRIDE", 0) + row
              for row in range(count) for word in range(words)],
-            memory, *draw_stalls(rng, len(issued)),
+            memory, *draw_pauses(rng, len(issued)),
         )  # fmt: skip
 
     def check_against_golden(
@@ -142,8 +143,8 @@ class FrontEnd:
         while tail:
             done = position == len(ops)
             tail -= done
-            hold = rng.random() < drawn.holds
-            if offered is None and (buffer or done or rng.random() >= drawn.gaps):
+            hold = next(drawn.holds)
+            if offered is None and (buffer or done or not next(drawn.gaps)):
                 # What comes in a buffer pass and after the last element belongs to others.
                 offered = self.junk() if buffer or done else self.element(drawn, position)
             source = number > 0 if buffer else offered is not None

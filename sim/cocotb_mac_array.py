@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import cocotb
-import numpy as np
 from scipy import sparse
 
 from sgq_hw.golden.aggregation_unit import aggregation_unit
@@ -157,8 +156,8 @@ class Array:
 
     async def run_pass(self, steps: list[Step], gaps: float) -> None:
         """Announce a pass, now or some cycles ahead, and send it."""
-        ahead = int(self.rng.integers(3))
-        for position, step in enumerate([None] * ahead + steps):
+        ahead: list[Step | None] = [None] * int(self.rng.integers(3))
+        for position, step in enumerate([*ahead, *steps]):
             await self.cycle(step, restart=int(position == 0))
             while self.rng.random() < gaps:
                 await self.cycle(None)

@@ -70,6 +70,8 @@ def cocotb_environment(
         "PYGPI_PYTHON_BIN": sys.executable,
         "PYTHONPATH": os.pathsep.join(_python_path(python_path)),
         "PYTHONUNBUFFERED": "1",  # a crash must not swallow the last lines
+        # cocotb starts pytest for its assertion messages alone; plugins would cost 0.3 s a run.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     if testcase is not None:
         variables["COCOTB_TEST_FILTER"] = rf"\.{re.escape(testcase)}(/|$)"

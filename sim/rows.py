@@ -1,15 +1,16 @@
 """Rows of records and the operations they mean, for the benches of the front ends and the array."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sgq_hw.golden.fixed_point import IntArray
 from sgq_hw.sim.bench import Bench, draw_codes, pack
+from sgq_hw.sim.stream import PATTERNS, pause_pattern
 
 LONG_PASS = 60
-"""Operations from which on long stalls would only cost time."""
+"""Operations from which on long pauses would only cost time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ Rows = Sequence[Sequence[Record]]
 
 
 def operations(rows: Rows, chunks: int, stride: int, base: int = 0) -> list[Operation]:
-    """Return the operations of a pass in order, with operand words at `base + chunk * stride + k`."""
+    """Return the operations of a pass; operand words lie at `base + chunk * stride + k`."""
     return [
         Operation(
             row, position == 0, position == len(records) - 1, chunk, chunk == chunks - 1,
@@ -73,7 +74,7 @@ def csr(rows: Rows) -> tuple[IntArray, IntArray, IntArray]:
 def draw_rows(
     rng: np.random.Generator, count: int, operands: int, values: tuple[int, int], *, empty: bool
 ) -> list[list[Record]]:
-    """Draw rows over `operands` columns: of one entry, of some, of all, and without any if `empty`."""
+    """Draw rows of one entry, of some, of all columns, and without any if `empty`."""
     lengths = [1, operands, *rng.integers(1, operands + 1, 2), *[0] * (2 * empty)]
     rows = []
     for length in rng.choice(lengths, count):
@@ -84,12 +85,12 @@ def draw_rows(
     return rows
 
 
-def draw_stalls(rng: np.random.Generator, cycles: int) -> tuple[float, float]:
-    """Draw the probabilities of two kinds of stalls, for a pass of that many busy cycles."""
-    high = 0.1 if cycles > LONG_PASS else 0.9
-    pairs = [(0, 0), (0.1, 0), (0, 0.1), (high, 0), (0, high), (0.1, 0.1), (high / 2, high / 2)]
-    first, second = rng.choice(pairs)
-    return float(first), float(second)
+def draw_pauses(rng: np.random.Generator, cycles: int) -> tuple[Iterator[bool], Iterator[bool]]:
+    """Draw two pause patterns for a pass of that many busy cycles; at most one pauses for long."""
+    short = ("none", "p10")
+    names = [str(rng.choice(PATTERNS if cycles <= LONG_PASS else short)), str(rng.choice(short))]
+    rng.shuffle(names)
+    return pause_pattern(names[0]), pause_pattern(names[1])
 
 
 class ReadPort:

@@ -105,7 +105,9 @@ class _Agent:
     """What a source and a sink have in common.
 
     Attributes:
+        signals: The stream.
         pause: Pause pattern; may be replaced at any time.
+        on_word: Called with each word transferred; may be replaced as well.
         words: Words transferred so far.
         stalls: Cycles in which a word was offered and not taken. A bench that wants to have seen
             stalls asserts that this is not 0.
@@ -125,8 +127,8 @@ class _Agent:
         self.cycles = 0
         self.first_cycle = -1
         self.last_cycle = -1
-        self._signals = signals
-        self._on_word = on_word
+        self.signals = signals
+        self.on_word = on_word
         self._task = cocotb.start_soon(self._run())
 
     def stop(self) -> None:
@@ -136,10 +138,10 @@ class _Agent:
     async def _run(self) -> None:
         self._drive(paused=True)
         while True:
-            await FallingEdge(self._signals.clk)
-            self._drive(paused=self._signals.in_reset() or next(self.pause))
+            await FallingEdge(self.signals.clk)
+            self._drive(paused=self.signals.in_reset() or next(self.pause))
             await ReadOnly()
-            if self._signals.in_reset():
+            if self.signals.in_reset():
                 self._forget()
             else:
                 self._look()
@@ -156,7 +158,7 @@ class _Agent:
 
     def _is_high(self, handle: Any, what: str) -> bool:
         value = handle.value
-        assert value.is_resolvable, f"{self._signals.names}: {what} is {value}"
+        assert value.is_resolvable, f"{self.signals.names}: {what} is {value}"
         return int(value) == 1
 
     def _transferred(self, word: Word) -> None:
@@ -164,8 +166,8 @@ class _Agent:
             self.first_cycle = self.cycles
         self.last_cycle = self.cycles
         self.words += 1
-        if self._on_word is not None:
-            self._on_word(word)
+        if self.on_word is not None:
+            self.on_word(word)
 
 
 class StreamSource(_Agent):
@@ -197,8 +199,8 @@ class StreamSource(_Agent):
 
     def send(self, *fields: int) -> None:
         """Add a word, one value for each data signal."""
-        if len(fields) != len(self._signals.data):
-            raise ValueError(f"a word of {self._signals.names} was given as {fields}")
+        if len(fields) != len(self.signals.data):
+            raise ValueError(f"a word of {self.signals.names} was given as {fields}")
         self._queue.append(fields)
 
     def send_packet(self, payload: Iterable[int]) -> None:
@@ -214,21 +216,21 @@ class StreamSource(_Agent):
     async def drained(self) -> None:
         """Wait until all words were taken."""
         while self._queue:
-            await FallingEdge(self._signals.clk)
+            await FallingEdge(self.signals.clk)
 
     def _drive(self, *, paused: bool) -> None:
-        if self._offered and not self._signals.in_reset():
+        if self._offered and not self.signals.in_reset():
             return
         self._offered = bool(self._queue) and not paused
-        self._signals.valid.value = int(self._offered)
-        for index, handle in enumerate(self._signals.data):
+        self.signals.valid.value = int(self._offered)
+        for index, handle in enumerate(self.signals.data):
             junk = self._rng.getrandbits(_width(handle))
             handle.value = self._queue[0][index] if self._offered else junk
 
     def _look(self) -> None:
         if not self._offered:
             return
-        if self._signals.ready is None or self._is_high(self._signals.ready, "ready"):
+        if self.signals.ready is None or self._is_high(self.signals.ready, "ready"):
             self._offered = False
             self._transferred(self._queue.popleft())
         else:
@@ -274,11 +276,11 @@ class StreamSink(_Agent):
         """
         silent, seen = 0, len(self.received)
         while len(self.received) < count:
-            await FallingEdge(self._signals.clk)
+            await FallingEdge(self.signals.clk)
             silent = silent + 1 if len(self.received) == seen else 0
             seen = len(self.received)
             assert silent < patience, (
-                f"{self._signals.names}: {seen} of {count} words, then none for {patience} cycles"
+                f"{self.signals.names}: {seen} of {count} words, then none for {patience} cycles"
             )
         return self.received[:count]
 
@@ -286,26 +288,26 @@ class StreamSink(_Agent):
         """Fail if a word is taken within some cycles."""
         seen = len(self.received)
         for _ in range(cycles):
-            await FallingEdge(self._signals.clk)
+            await FallingEdge(self.signals.clk)
             extra = self.received[seen:]
-            assert not extra, f"{self._signals.names}: unexpected words {extra}"
+            assert not extra, f"{self.signals.names}: unexpected words {extra}"
 
     def _drive(self, *, paused: bool) -> None:
         self._ready = not paused
-        if self._signals.ready is not None:
-            self._signals.ready.value = int(self._ready)
+        if self.signals.ready is not None:
+            self.signals.ready.value = int(self._ready)
 
     def _look(self) -> None:
-        valid = self._is_high(self._signals.valid, "valid")
+        valid = self._is_high(self.signals.valid, "valid")
         word = self._read() if valid else None
         assert self._held is None or word == self._held, (
-            f"{self._signals.names}: {self._held} was offered, not taken, and then "
+            f"{self.signals.names}: {self._held} was offered, not taken, and then "
             f"{'withdrawn' if word is None else f'changed to {word}'}"
         )
         self._held = None
         if word is None:
             self.waits += self._ready
-        elif self._ready or self._signals.ready is None:
+        elif self._ready or self.signals.ready is None:
             self.received.append(word)
             self._transferred(word)
         else:
@@ -316,9 +318,9 @@ class StreamSink(_Agent):
         self._held = None
 
     def _read(self) -> Word:
-        values = [handle.value for handle in self._signals.data]
+        values = [handle.value for handle in self.signals.data]
         known = all(value.is_resolvable for value in values)
-        assert known, f"{self._signals.names}: {[str(value) for value in values]} while valid"
+        assert known, f"{self.signals.names}: {[str(value) for value in values]} while valid"
         return tuple(int(value) for value in values)
 
 

@@ -23,12 +23,14 @@ class FineTuning:
     Attributes:
         epochs: Full-graph steps.
         dropout: On inputs and hidden features.
-        calibrate_every: Scales follow the weights every so many epochs of the first half.
+        calibrate_every: Scales follow the weights every so many epochs, until they settle.
+        settling_epochs: After so many epochs (at most a quarter of all) scales stay.
     """
 
     epochs: int = 150
     dropout: float = 0.5
     calibrate_every: int = 5
+    settling_epochs: int = 20
 
 
 @torch.no_grad()
@@ -76,16 +78,17 @@ def fine_tune(
     labels = torch.from_numpy(graph.y)[chosen]
     best = _score(network, graph)
     restore_best = network.snapshot()
+    settled = min(options.settling_epochs, options.epochs // 4)
     with progress_bar("fine-tune", options.epochs, enabled=progress) as advance:
         for epoch in range(options.epochs):
-            if epoch < options.epochs // 2 and epoch % options.calibrate_every == 0:
+            if epoch < settled and epoch % options.calibrate_every == 0:
                 network.calibrate()
             optimizer.zero_grad()
             logits = network(dropout=options.dropout, generator=generator)
             functional.cross_entropy(logits[chosen], labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            # Scales are settled in the second half only: earlier scores would not be kept.
-            if epoch >= options.epochs // 2:
+            # Before that a score would belong to scales that change again.
+            if epoch >= settled:
                 score = _score(network, graph)
                 if score > best:
                     best = score

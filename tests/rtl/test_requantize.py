@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sgq_hw.render import addend_parameters, render
+from sgq_hw.sim.runner import Simulator
 from tests.rtl.unit_runs import (
     SIMULATORS,
-    Simulator,
     UnitRun,
     expect_failure_of,
     mutated,

@@ -119,11 +119,12 @@ def mutated(job: UnitRun, old: str, new: str) -> UnitRun:
     return replace(job, texts=texts)
 
 
-def expect_failure_of(job: UnitRun, folder: Path) -> None:
-    """Run a faulty unit or bench on Icarus; it must be reported as failed."""
+def expect_failure_of(job: UnitRun, folder: Path) -> str:
+    """Run a faulty unit or bench on Icarus, which must be reported as failed; return its log."""
     built = _build(job, "icarus", folder)
     try:
         result = _run(job, built, folder, SEEDS[0])
-    except SimulationError:  # a check in the Verilog ended the simulation
-        return
+    except SimulationError as error:  # a check in the Verilog ended the simulation
+        return error.log.read_text()
     assert result.failed, f"{job.unit}: the planted fault was not found, see {result.log}"
+    return result.log.read_text()

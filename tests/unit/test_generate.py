@@ -1,7 +1,8 @@
 """Generated folders: deterministic, whole or not at all, read back equal, refused in one line."""
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from sgq_hw import generate as generating
+from sgq_hw import render
 from sgq_hw.bundle import save_bundle
 from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for, generate, generate_unit, load_generated
@@ -18,6 +20,14 @@ from sgq_hw.quantize.network import QuantizedNetwork
 from sgq_hw.render import UNITS
 from tests.quantised import quantised
 from tests.random_networks import random_bundle
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_templates() -> Iterator[None]:
+    """Compile the templates once: that is most of the time that generating a small design takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render, "environment", functools.cache(render.environment))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,13 @@ def test_clipping_pays_at_few_bits() -> None:
     assert best_scale(values, 12, signed=False) * 4095 > 7.9
 
 
+@pytest.mark.parametrize("halvings", range(9))
+def test_up_to_eight_halvings_below_the_peak(halvings: int) -> None:
+    """Clipping one value of 1 costs less than 1; the others cost 3 if the scale stays there."""
+    values = np.concatenate([np.full(3 * 4**halvings, 2.0**-halvings), [1.0]])
+    assert best_scale(values, 1, signed=False) == 2.0**-halvings
+
+
 @pytest.mark.parametrize(("bits", "signed"), FORMATS)
 def test_zeros_get_a_range_of_about_one(bits: int, signed: bool) -> None:
     high = 2 ** (bits - 1) - 1 if signed else 2**bits - 1

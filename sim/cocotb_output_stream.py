@@ -1,0 +1,183 @@
+"""Bench of output_stream: claimed words come out as beats, and the queue never overflows."""
+
+import itertools
+from collections import deque
+from typing import Any
+
+import cocotb
+from cocotb.utils import get_sim_time
+
+from sgq_hw.sim.bench import PERIOD_NS, Bench, draw_bits, draw_codes, generator, pack, settings
+from sgq_hw.sim.scoreboard import Scoreboard
+from sgq_hw.sim.stream import PATTERNS, StreamSink, axi_stream, pause_pattern
+
+LATENCY = 3
+PIPELINE = 12
+"""Cycles from a claim to its word in the accelerator, at most."""
+
+
+def beats_of(codes: list[int], final: bool, info: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return the beats of one row's word: its channels side by side, cut from the low end."""
+    bits = info["STREAM_BITS"]
+    word = pack(codes, info["CODE_BITS"])
+    count = -(-len(codes) * info["CODE_BITS"] // bits)
+    data = [word >> at * bits & (1 << bits) - 1 for at in range(count)]
+    return [(part, int(final and at == count - 1)) for at, part in enumerate(data)]
+
+
+class Epilogue:
+    """Plays front end and epilogue: claims while it is not held, words some cycles later.
+
+    Attributes:
+        claims: Claims so far.
+        held: Cycles in which it wanted to issue and was held.
+    """
+
+    def __init__(self, dut: Any) -> None:
+        self.info = settings()
+        self.rng = generator()
+        self.bench = Bench(dut, known=["hold", "m_axis_tvalid"])
+        self.board = Scoreboard()
+        self.sink = StreamSink(axi_stream(dut, "m_axis"), on_word=self.take)
+        self.beat_times: list[int] = []
+        self.word_times: list[int] = []
+        self.claims = self.held = 0
+        self.todo: deque[tuple[list[int], int, int]] = deque()
+        self.flying: deque[tuple[int, tuple[list[int], int, int]]] = deque()
+        self.issued = 0
+
+    def take(self, word: tuple[int, ...]) -> None:
+        """Compare a beat."""
+        self.beat_times.append(int(get_sim_time("ns")))
+        self.board.observe(word)
+
+    async def start(self) -> None:
+        """Reset with idle inputs."""
+        await self.bench.start(claim=0, word_valid=0)
+
+    def add_inference(self, rows: int) -> int:
+        """Queue the words of an inference; returns its number of beats."""
+        info, beats = self.info, 0
+        half = 1 << info["CODE_BITS"] - 1
+        low, high = (-half, half - 1) if info["signed"] else (0, 2 * half - 1)
+        for row in range(rows):
+            for chunk in range(info["chunks"]):
+                last = int(chunk == info["chunks"] - 1)
+                lanes = info["last_lanes"] if last else info["LANES"]
+                codes = [int(code) for code in draw_codes(self.rng, low, high, lanes)]
+                final = int(last and row == rows - 1)
+                self.todo.append((codes, last, final))
+                for beat in beats_of(codes, bool(final), info):
+                    self.board.expect(beat, f"row {row}, chunk {chunk}")
+                    beats += 1
+        return beats
+
+    async def step(self, rate: float, latency: int) -> None:
+        """Spend a cycle; issue a word with a probability if it is allowed, and claim it."""
+        bench, info = self.bench, self.info
+        claim = self.issued
+        if claim:
+            self.flying.append((bench.cycles + 1 + latency, self.todo.popleft()))
+            self.claims += 1
+        width = info["LANES"] * info["OUT_BITS"]
+        inputs = {"word_valid": 0, "word_data": draw_bits(self.rng, width),
+                  "word_last_chunk": draw_bits(self.rng, 1), "word_last": draw_bits(self.rng, 1)}
+        if self.flying and self.flying[0][0] <= bench.cycles + 1:
+            _, (codes, last, final) = self.flying.popleft()
+            # Lanes without a channel come as 0, and are sent as such.
+            word = pack(codes, info["OUT_BITS"])
+            inputs = {"word_valid": 1, "word_data": word, "word_last_chunk": last,
+                      "word_last": final}
+        await bench.cycle(claim=claim, **inputs)
+        if inputs["word_valid"]:
+            self.word_times.append(int(get_sim_time("ns")))
+        wants = bool(self.todo) and self.rng.random() < rate
+        hold = bench.read("hold")
+        self.held += wants and hold
+        self.issued = int(wants and not hold)
+
+    async def run(self, beats: int, rate: float = 1.0, latency: int = PIPELINE) -> None:
+        """Let everything out; `beats` since the start."""
+        patience = self.bench.cycles + 4000
+        while self.todo or self.flying or self.issued or len(self.sink.received) < beats:
+            await self.step(rate, latency)
+            assert self.bench.cycles < patience
+        for _ in range(5):
+            await self.step(0, latency)
+        assert len(self.sink.received) == beats
+        self.board.finish()
+
+
+@cocotb.test()
+@cocotb.parametrize(rate=[0.3, 1.0])
+async def every_pause(dut: Any, rate: float) -> None:
+    """Words at some rate against each pattern of the receiver."""
+    world = Epilogue(dut)
+    await world.start()
+    beats = 0
+    for pattern in PATTERNS:
+        world.sink.pause = pause_pattern(pattern)
+        latency = int(world.rng.integers(1, PIPELINE, endpoint=True))
+        # More words than the queue holds.
+        for rows in (1, 45 // world.info["chunks"]):
+            beats += world.add_inference(rows)
+        await world.run(beats, rate, latency)
+    assert world.sink.stalls > 0
+    assert world.held > 0 or rate < 0.5
+
+
+@cocotb.test()
+async def no_cycle_is_lost(dut: Any) -> None:
+    """A beat comes 3 cycles after its word; a busy queue gives one in every cycle."""
+    world = Epilogue(dut)
+    await world.start()
+    beats = 0
+    for rows in (1, 30):
+        world.beat_times, world.word_times = [], []
+        more = world.add_inference(rows)
+        beats += more
+        await world.run(beats)
+        assert world.beat_times[0] == world.word_times[0] + LATENCY * PERIOD_NS
+        assert world.beat_times[-1] - world.beat_times[0] == (more - 1) * PERIOD_NS
+
+
+@cocotb.test()
+async def the_queue_fills_up_and_no_further(dut: Any) -> None:
+    """With nobody receiving, the whole queue is claimed and then every operation is held."""
+    world = Epilogue(dut)
+    await world.start()
+    capacity = 1 << world.info["FIFO_ADDR_BITS"]
+    beats = 0
+    for latency in (1, PIPELINE):
+        world.claims = world.held = 0
+        world.sink.pause = itertools.repeat(True)
+        beats += world.add_inference(3 * capacity)
+        for _ in range(3 * capacity):
+            await world.step(1.0, latency)
+        # Two words more than the queue holds can wait in the registers behind it.
+        assert capacity - 1 <= world.claims <= capacity + 2
+        assert world.held > capacity
+        world.sink.pause = pause_pattern("p10")
+        await world.run(beats, 1.0, latency)
+
+
+@cocotb.test()
+async def a_reset_empties_it(dut: Any) -> None:
+    """Reset with words in the queue and on their way: only new ones come out, all fit again."""
+    world = Epilogue(dut)
+    await world.start()
+    rng = world.rng
+    for cycles in (1, 2, 1, 2, 1, 1):
+        world.sink.pause = pause_pattern("p90")
+        world.add_inference(40)
+        for _ in range(int(rng.integers(5, 90))):
+            await world.step(1.0, PIPELINE)
+        world.todo.clear()
+        world.flying.clear()
+        world.issued = 0
+        await world.bench.reset(cycles, claim=0, word_valid=0)
+        assert not world.bench.read("m_axis_tvalid")
+        world.board = Scoreboard()
+        world.sink.received.clear()
+        world.sink.pause = pause_pattern("p10")
+        await world.run(world.add_inference(40))

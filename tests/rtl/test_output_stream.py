@@ -1,0 +1,54 @@
+"""The output stream: words become beats; the queue is used to the full and never overflows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit, unit_run
+
+UNIT = "output_stream"
+DESIGNS: dict[str, dict[str, Any]] = {
+    "one-beat": {"lanes": 4, "classes": 7, "stream_bits": 128},
+    "three-chunks": {"lanes": 3, "classes": 7, "stream_bits": 64},
+    "many-beats": {"lanes": 16, "classes": 9, "stream_bits": 32},
+    "short-end": {"lanes": 6, "classes": 8, "stream_bits": 32},
+}
+
+
+def job(name: str) -> UnitRun:
+    # The first layer makes results wider than the codes that are sent.
+    design = random_design(len(name), layers=2, nodes=8, **DESIGNS[name])
+    last = design.manifest.layers[-1]
+    chunks = -(-last.out_channels // design.lanes)
+    return unit_run(
+        UNIT,
+        design,
+        {
+            "chunks": chunks,
+            "last_lanes": last.out_channels - (chunks - 1) * design.lanes,
+            "signed": last.epilogue(last.stages[-1]).output.signed,
+        },
+    )
+
+
+@pytest.mark.parametrize("name", list(DESIGNS))
+def test_on_icarus(name: str, tmp_path: Path) -> None:
+    run_unit(job(name), "icarus", tmp_path)
+
+
+def test_on_verilator(tmp_path: Path) -> None:
+    run_unit(job("short-end"), "verilator", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("credit_reg[ADDR_BITS:1] == {ADDR_BITS{1'b0}}", "credit_reg == {(ADDR_BITS+1){1'b0}}"),
+        ("head_last && last_beat", "head_last || last_beat"),
+        ("!valid_reg || m_axis_tready", "!valid_reg && m_axis_tready"),
+        ("read_reg + 1'b1", "read_reg - 1'b1"),
+    ],
+)
+def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("short-end"), old, new), tmp_path)
