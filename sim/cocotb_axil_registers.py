@@ -1,4 +1,4 @@
-"""Bench of axil_registers: every access of a bus master against the register map, cycle by cycle."""
+"""Bench of axil_registers: every access of a bus master against the register map, by cycle."""
 
 import itertools
 import logging
@@ -57,7 +57,7 @@ class Watcher:
         self.constants: dict[str, int] = settings()
         self.widths = {name: len(getattr(dut, name)) for name in (*STATUS, "counter_value")}
         self.stalls: Counter[str] = Counter()
-        self.pulses: Counter[str] = Counter()
+        self.pulses: Counter[int] = Counter()
         self.answers: list[int] = []
         self.last_index = 0
         self.forget()

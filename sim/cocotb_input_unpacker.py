@@ -1,4 +1,4 @@
-"""Bench of input_unpacker: beats of the packer, and broken ones, against a decoder of their bits."""
+"""Bench of input_unpacker: beats of the packer, good and broken, against a decoder of bits."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -111,7 +111,8 @@ class Feeder:
         Args:
             beats: The payload.
             rows: Its rows.
-            gap, stall: Shares of cycles in which no beat is offered, no element is taken.
+            gap: Share of cycles in which no beat is offered.
+            stall: Share of cycles in which no element is taken.
             abort: Reset after this number of elements.
         """
         bench, rng = self.bench, self.rng

@@ -1,4 +1,4 @@
-"""Bench of stream_loader: packets of the packer, and broken ones, against a decoder of their bits."""
+"""Bench of stream_loader: packets of the packer, good and broken, against a decoder of bits."""
 
 import itertools
 from typing import Any
@@ -196,7 +196,7 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
 @cocotb.test()
 async def sizes_at_the_limits(dut: Any) -> None:
     """The last graph that fits and the first that does not; the last node and the one after it."""
-    world, loads, _ = await begin(dut)
+    world, _, _ = await begin(dut)
     info, limits = world.info, world.info["capacity"]
     if not world.loads:
         return

@@ -21,8 +21,8 @@ class Stream:
     def __init__(self, dut: Any) -> None:
         self.dut = dut
         self.board = Scoreboard()
-        self.source = StreamSource(axi_stream(dut, "s_axis"), on_word=lambda w: self.board.expect(w))
-        self.sink = StreamSink(axi_stream(dut, "m_axis"), on_word=lambda w: self.board.observe(w))
+        self.source = StreamSource(axi_stream(dut, "s_axis"), on_word=self.board.expect)
+        self.sink = StreamSink(axi_stream(dut, "m_axis"), on_word=self.board.observe)
 
     def send(self, beats: int) -> None:
         """Queue random beats."""

@@ -52,7 +52,7 @@ class LoaderModel:
 
     def __init__(self, info: dict[str, Any]) -> None:
         self.info = info
-        self.targets: list[dict[str, int]] = info["targets"]
+        self.targets: list[dict[str, Any]] = info["targets"]
         self.header_beats = max(1, 64 // info["stream_bits"])
         self.reset()
 
@@ -61,7 +61,8 @@ class LoaderModel:
         self.error = ERR_NONE
         self.loaded = [False] * len(self.targets)
         rom = self.info["rom"]
-        self.nodes, self.records = rom if rom else (0, 0)
+        self.nodes: int = rom[0] if rom else 0
+        self.records: int = rom[1] if rom else 0
 
     def run(self, packets: list[Packet]) -> Outcome:
         """Follow packets that come one after the other."""

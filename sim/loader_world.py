@@ -149,7 +149,8 @@ class World:
         enables = bench.read("load_we")
         if enables:
             assert enables & enables - 1 == 0, f"several targets at once: {enables:b}"
-            assert not (self.busy or self.pending)
+            assert not self.busy
+            assert not self.pending
             target = enables.bit_length() - 1
             # Above the target's own bits X may remain from power-up.
             bits = self.info["targets"][target]["bits"]

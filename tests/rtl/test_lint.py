@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sgq_hw.sim.runner import find_icarus, find_verilator
 
 from sgq_hw.bundle import save_bundle
 from sgq_hw.cost.memory_mapper import map_memory
@@ -16,6 +15,7 @@ from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.graphs import load_graph
 from sgq_hw.quantize.config import uniform_config
 from sgq_hw.quantize.pipeline import quantize
+from sgq_hw.sim.runner import find_icarus, find_verilator
 from sgq_hw.train import train
 
 OPTIONS: dict[str, dict[str, object]] = {

@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit, unit_run
+from tests.rtl.unit_runs import (
+    UnitRun,
+    expect_failure_of,
+    mutated,
+    random_design,
+    run_unit,
+    unit_run,
+)
 
 UNIT = "output_stream"
 DESIGNS: dict[str, dict[str, Any]] = {

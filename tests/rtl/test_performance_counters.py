@@ -33,7 +33,7 @@ def test_on_verilator(tmp_path: Path) -> None:
     ("old", "new"),
     [
         ("ALL_LANES - op_lanes", "ALL_LANES + op_lanes"),
-        ("!op_valid && !input_stall && !output_stall", "!op_valid && !input_stall || !output_stall"),
+        ("!input_stall && !output_stall;", "!input_stall || !output_stall;"),
         ("clear || rst", "clear && rst"),
     ],
 )

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit, unit_run
+from tests.rtl.unit_runs import (
+    UnitRun,
+    expect_failure_of,
+    mutated,
+    random_design,
+    run_unit,
+    unit_run,
+)
 
 UNIT = "stream_register"
 

@@ -72,6 +72,15 @@ async def phases(dut):
             await ReadWrite()
             await settled("step")
 
+    async def plain_writes():
+        for index in range(6):
+            await Timer(4, "ns")
+            dut.a.value = 200 + index
+            await settled("timed write")
+            await FallingEdge(dut.clk)
+            dut.b.value = 150 + index
+            await settled("write at an edge")
+
     async def timers():
         for delay in (3, 4, 5, 1, 9, 2):
             await Timer(delay, "ns")
@@ -80,20 +89,24 @@ async def phases(dut):
             await settled("first")
 
     async def design_clock():
-        for _ in range(5):
+        for index in range(5):
             await RisingEdge(dut.slow)
+            dut.c.value = 220 + index
             await settled("slow")
 
     dut.a.value = 1
     dut.b.value = 2
     dut.c.value = 3
     dut.clk.value = 0
+    await ReadOnly()
+    note(f"time 0 {int(dut.sum.value)}")
     await Timer(2, "ns")
     Clock(dut.clk, 10, unit="ns").start()
     await RisingEdge(dut.clk)
     await settled("start")
     cocotb.start_soon(changes())
-    tasks = [cocotb.start_soon(task()) for task in (registers, steps, timers, design_clock)]
+    waits = (registers, steps, plain_writes, timers, design_clock)
+    tasks = [cocotb.start_soon(wait()) for wait in waits]
     for task in tasks:
         await task
     with open("seen.txt", "w") as stream:

@@ -18,7 +18,8 @@ from scipy import sparse
 
 from sgq_hw.errors import InputError, ToolError
 from sgq_hw.graphs import Graph, load_graph
-from sgq_hw.models.gcn import GCN, gcn_inputs, sparse_product
+from sgq_hw.models.gcn import GCN, gcn_inputs
+from sgq_hw.models.sparse import sparse_product
 from sgq_hw.train import TrainedModel, load_trained, predict, save_trained, train
 
 Arrays = dict[str, npt.NDArray[Any]]
