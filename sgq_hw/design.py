@@ -3,7 +3,7 @@
 Templates, packer, cycle model and memory budget all read this object, so they cannot disagree.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -376,6 +376,9 @@ def make_design(
         value = getattr(capacity, name)
         if not 1 <= value < 1 << 31:
             raise InputError(f"--capacity: {name}={value} is outside 1 to 2**31 - 1")
+    if not sparse_input:
+        # A host may stream complete rows without a zero: accumulators are sized for them.
+        capacity = replace(capacity, row_nonzeros=manifest.input.channels)
     program = lower(manifest, lanes, capacity)
     design = Design(manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program)
     if design.input_record.bits > stream_bits:

@@ -1,5 +1,6 @@
 """Rendering: a design becomes Verilog modules, one template each."""
 
+from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,7 @@ def signed_hex(value: int, bits: int) -> str:
     return f"{bits}'sh{value & ((1 << bits) - 1):0{-(-bits // 4)}X}"
 
 
+@cache
 def environment() -> Environment:
     """Return the Jinja2 environment of the templates; an undefined name is an error."""
     env = Environment(

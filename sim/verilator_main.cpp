@@ -68,7 +68,7 @@ int main(int argc, char** argv) {
             ran = settle();
         } while (VerilatedVpi::evalNeeded());
         model_end_step();
-        if (VerilatedVpi::callCbs(cbReadOnlySynch)) ran = true;
+        VerilatedVpi::callCbs(cbReadOnlySynch);
         model_dump(contextp->time());
 
         const uint64_t python_time = VerilatedVpi::cbNextDeadline();

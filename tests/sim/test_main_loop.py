@@ -13,11 +13,12 @@ module phases (
     input  wire [7:0] a,
     input  wire [7:0] b,
     input  wire [7:0] c,
+    input  wire [7:0] d,
     output wire [7:0] sum,
     output reg  [7:0] held,
     output reg        slow
 );
-assign sum = a + b + c;
+assign sum = a + b + c + d;
 always @(posedge clk) begin
     held <= sum;
 end
@@ -46,7 +47,7 @@ async def phases(dut):
 
     async def settled(text):
         await ReadOnly()
-        signals = (dut.a, dut.b, dut.c, dut.sum, dut.held)
+        signals = (dut.a, dut.b, dut.c, dut.d, dut.sum, dut.held)
         note(text + " ".join([""] + [str(int(signal.value)) for signal in signals]))
 
     async def registers():
@@ -56,8 +57,13 @@ async def phases(dut):
             dut.a.value = 3 * index
             await ReadWrite()
             note("read-write")
-            dut.b.value = 40 + index
+            dut.d.value = 40 + index
             await settled("registers")
+
+    async def follower():
+        while True:
+            await ValueChange(dut.d)
+            dut.b.value = 10 + int(dut.d.value)
 
     async def changes():
         while True:
@@ -69,7 +75,8 @@ async def phases(dut):
             await NextTimeStep()
             note("step")
             dut.c.value = 100 + index
-            await ReadWrite()
+            if index % 2 == 0:
+                await ReadWrite()
             await settled("step")
 
     async def plain_writes():
@@ -97,6 +104,7 @@ async def phases(dut):
     dut.a.value = 1
     dut.b.value = 2
     dut.c.value = 3
+    dut.d.value = 4
     dut.clk.value = 0
     await ReadOnly()
     note(f"time 0 {int(dut.sum.value)}")
@@ -105,6 +113,7 @@ async def phases(dut):
     await RisingEdge(dut.clk)
     await settled("start")
     cocotb.start_soon(changes())
+    cocotb.start_soon(follower())
     waits = (registers, steps, plain_writes, timers, design_clock)
     tasks = [cocotb.start_soon(wait()) for wait in waits]
     for task in tasks:
