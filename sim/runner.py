@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from sgq_hw.errors import SgqError
 from sgq_hw.sim.cache import cache_key, cached_folder, content_hash
 from sgq_hw.sim.embedding import cocotb_environment, cocotb_libraries
-from sgq_hw.sim.tools import IcarusTool, VerilatorTool, find_ccache, find_icarus, find_verilator
+from sgq_hw.sim.tools import IcarusTool, VerilatorTool, find_icarus, find_verilator
 from sgq_hw.sim.verilate import (
     COMPILER_FLAGS,
     MAIN_SOURCE,
@@ -39,7 +39,6 @@ __all__ = [
     "Simulator",
     "VerilatorTool",
     "build",
-    "find_ccache",
     "find_icarus",
     "find_verilator",
     "run",
@@ -185,7 +184,9 @@ def build(
         else:
             options += [f"-P{top}.{name}={int(value)}" for name, value in parameters.items()]
             options += ["-gassertions" if assertions else "-gno-assertions"]
-            _compile_icarus(tool, folder, files, top, options, waves)
+            output = _compile_icarus(tool, folder, files, top, options, waves)
+            if lint and output.strip():  # Icarus has no way to make warnings fatal
+                raise complaint(tool.executable.name, output)
 
     folder, cached = cached_folder(f"{simulator}-{cache_key(key)}", fill)
     return Build(folder, top, simulator, waves, cached, time.perf_counter() - start)
@@ -277,7 +278,7 @@ def _compile_icarus(
     top: str,
     options: Sequence[str],
     waves: bool,
-) -> None:
+) -> str:
     command = [str(tool.executable), *ICARUS_FLAGS, *options, "-o", ICARUS_PROGRAM, "-s", top]
     if waves:
         text = (
@@ -286,9 +287,7 @@ def _compile_icarus(
         )
         (folder / f"{WAVES_MODULE}.v").write_text(text, encoding="utf-8")
         command += ["-s", WAVES_MODULE, f"{WAVES_MODULE}.v"]
-    output = execute([*command, *files], folder, os.environ)
-    if output.strip():  # Icarus has no way to make warnings fatal
-        raise complaint(tool.executable.name, output)
+    return execute([*command, *files], folder, os.environ)
 
 
 def _call(

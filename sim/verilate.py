@@ -1,17 +1,19 @@
 """From Verilog to a simulation program with Verilator, without its makefiles.
 
-Measured on two cores for a design of 3,500 flip-flops: the makefiles, as the runner of cocotb calls
-them, take 31 s of processor time, 24 s of them for Verilator's own C++ (verilated.cpp,
-verilated_vpi.cpp and so on) and for reading its headers. Here those objects, the main program and a
-precompiled header are made once for each tool and kept in the cache; a design costs 2 to 3 s.
+Measured on two cores: the makefiles, as the runner of cocotb calls them, take 26 to 36 s of
+processor time for designs of 3,000 to 5,000 flip-flops, 24 s of them for Verilator's own C++
+(verilated.cpp, verilated_vpi.cpp and so on) and for reading its headers. Here those objects, the
+main program and a precompiled header are made once for each tool, in 18 s, and kept in the cache;
+a design costs 1 to 3 s.
 
 The other choices, each measured as well:
 
 - cocotb sees the top module alone. `--public-flat-rw` would make every signal of the design a
   global that no optimisation may touch: 2.3 times slower, twice the C++, and unused signals would
   not be reported. Naming single signals of the top module gains nothing over all of them.
-- `-O1` simulates within 15 % of `-O2` and compiles in half the time.
-- `--output-split-cfuncs`: GCC's time grows faster than the length of a function. A design of 35,000
+- `-O1` simulates whole graphs as fast as `-O2`, synthetic designs up to 15 % slower, and compiles
+  in two thirds of the time.
+- `--output-split-cfuncs`: GCC's time grows faster than the length of a function. A design of 42,000
   flip-flops took 22 s at -O1 and 189 s at -O2 without it, 10 s and 14 s with it.
 - `--x-initial unique` costs no speed: one build serves every power-up state, chosen when it runs.
 - The makefiles of the PyPI wheel 5.48 fail for large designs: whoever configured them left the

@@ -26,6 +26,8 @@ def test_warnings_fail_a_build(counter: Path, simulator: Simulator) -> None:
         build([counter], "counter", simulator=simulator)
     assert "\n" not in str(caught.value)
     assert caught.value.__notes__
+    tolerated = build([counter], "counter", simulator=simulator, lint=False)
+    assert "arning" in (tolerated.folder / "build.log").read_text()
 
 
 def test_errors_fail_a_build(counter: Path, simulator: Simulator) -> None:

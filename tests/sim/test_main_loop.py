@@ -16,7 +16,8 @@ module phases (
     input  wire [7:0] d,
     output wire [7:0] sum,
     output reg  [7:0] held,
-    output reg        slow
+    output reg        slow,
+    output reg        unwatched
 );
 assign sum = a + b + c + d;
 always @(posedge clk) begin
@@ -24,6 +25,8 @@ always @(posedge clk) begin
 end
 initial slow = 1'b0;
 always #7 slow = ~slow;
+initial unwatched = 1'b0;
+always #13 unwatched = ~unwatched;
 endmodule
 `resetall
 """
