@@ -83,7 +83,7 @@ class System:
         """Reset everything at once, in whatever it is doing."""
         await reset(self.dut, cycles)
         self.source.clear()
-        self.board = Scoreboard()
+        self.board.clear()
         self.beats = 0
         self.sink.received.clear()
         self.slots.clear()
@@ -211,8 +211,10 @@ async def twenty_back_to_back(dut: Any) -> None:
     await system.finish()
     found = await system.check_counters(monitor.busy)
     assert found["load_cycles"] == monitor.loading
-    assert monitor.queued > 19 * monitor.busy // 40
     assert len(monitor.passes) == settings()["passes"]
+    # Behind all but the last inference, the next waits as soon as the input is read.
+    after_input = sum(cycles for index, cycles in monitor.passes.items() if index > 0)
+    assert monitor.queued > 18 * after_input // 20
     # In the steady state nothing waits for the sender.
     assert found["lost_input_stall"] <= system.lanes * 10
     await system.write(CONTROL, 2)

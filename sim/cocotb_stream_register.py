@@ -85,7 +85,7 @@ async def a_reset_empties_it(dut: Any) -> None:
             await FallingEdge(dut.clk)
         await reset(dut, 1 + held % 2)
         stream.source.clear()
-        stream.board = Scoreboard()
+        stream.board.clear()
         stream.sink.pause = pause_pattern("p50")
         stream.sink.received.clear()
         await stream.sink.stays_quiet(5)
@@ -99,8 +99,8 @@ async def every_path_is_cut(dut: Any) -> None:
     stream = Stream(dut)
     await start(dut)
     stream.sink.pause, stream.source.pause = pause_pattern("p50"), pause_pattern("p10")
-    stream.send(100)
-    while len(stream.sink.received) < 90:
+    stream.send(200)
+    for _ in range(200):
         await FallingEdge(dut.clk)
         await assert_cut(
             (dut.s_axis_tvalid, dut.s_axis_tlast, dut.m_axis_tready),
@@ -108,3 +108,4 @@ async def every_path_is_cut(dut: Any) -> None:
             if read(dut.m_axis_tvalid)
             else (dut.s_axis_tready, dut.m_axis_tvalid),
         )
+    assert len(stream.sink.received) > 50

@@ -47,6 +47,12 @@ class Scoreboard:
             f"{self.name}: {self.compared} words were compared, at least {minimum} should be"
         )
 
+    def clear(self) -> None:
+        """Forget everything, as the unit does when it is reset."""
+        self.compared = 0
+        self._expected.clear()
+        self._observed.clear()
+
     def _compare(self) -> None:
         while self._expected and self._observed:
             (expected, note), got = self._expected.popleft(), self._observed.popleft()

@@ -76,7 +76,7 @@ def network(rng: np.random.Generator, design: Design, bundle: Bundle) -> dict[st
 def job() -> UnitRun:
     rng = np.random.default_rng(34)
     bundle = random_bundle(
-        rng, nodes=NODES, features=9, hidden=4, classes=3, layers=2, inputs="multi-bit",
+        rng, nodes=NODES, features=9, hidden=6, classes=3, layers=2, inputs="multi-bit",
         input_bits=4, graph="empty rows", self_loops=False, max_bits=6,
     )  # fmt: skip
     capacity = {"nodes": NODES, "edges": 400, "row_edges": NODES, "row_nonzeros": 9}
