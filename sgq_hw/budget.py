@@ -70,7 +70,8 @@ class Budget:
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that other tools rely on."""
-        features = [tensor for tensor in self.tensors if tensor.name.startswith("layer")]
+        passes = {step.name for step in self.design.passes}
+        features = [tensor for tensor in self.tensors if tensor.name in passes]
         return {
             "memories": [
                 {"name": m.name, "width": m.width, "depth": m.depth, "bits": m.bits}
@@ -166,7 +167,8 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
     layer_ends = {design.passes[index].name for index in range(1, len(design.passes) - 1, 2)}
     hidden = [tensor for tensor in tensors if tensor.name in layer_ends]
     kept = [tensor for tensor in tensors if tensor.name == "input" or tensor.stored_bits]
-    results = [tensor for tensor in tensors if tensor.name.startswith("layer")]
+    passes = {step.name for step in design.passes}
+    results = [tensor for tensor in tensors if tensor.name in passes]
     bits_total = sum(memory.bits for memory in design.memories)
     input_bits = cheapest_input_bits(bundle)
     bits_fp32 = (

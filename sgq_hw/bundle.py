@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgq_hw.errors import InputError
+from sgq_hw.fields import Fields, compact_integers, utf8_array
 from sgq_hw.npz import read_npz, write_npz
 
 IntArray = npt.NDArray[np.int64]
@@ -22,6 +23,7 @@ BUNDLE_FORMAT = "sgq-hw-bundle"
 BUNDLE_VERSION = 1
 LAYER_KINDS = ("gcn",)
 STAGES = ("combine", "aggregate")
+MASKS = ("train", "val", "test")
 MAX_MULTIPLIER_BITS = 16
 MAX_BIAS_BITS = 56
 MAX_SHIFT = 48
@@ -207,99 +209,49 @@ class Bundle:
     workload: Workload
 
 
-_DTYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32)
-
-
-def _compact(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return integers in the smallest dtype that holds them: the file's bytes stay stable."""
-    if values.size == 0:
-        return values.astype(np.uint8)
-    low, high = int(values.min()), int(values.max())
-    for dtype in _DTYPES:
-        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
-            return values.astype(dtype)
-    return values.astype(np.int64)
-
-
 def save_bundle(path: Path, bundle: Bundle) -> None:
     """Write a bundle; equal bundles give equal bytes."""
     network, workload = bundle.network, bundle.workload
     encoded = msgspec.json.format(msgspec.json.encode(network.manifest), indent=1)
     arrays: dict[str, npt.NDArray[Any]] = {"manifest": np.frombuffer(encoded, np.uint8)}
     for index, weight in enumerate(network.weights):
-        arrays[f"layer{index}/weight"] = _compact(weight)
+        arrays[f"layer{index}/weight"] = compact_integers(weight)
     for (index, stage), values in sorted(network.biases.items()):
-        arrays[f"layer{index}/{stage}/bias"] = _compact(values)
+        arrays[f"layer{index}/{stage}/bias"] = compact_integers(values)
     for (index, stage), values in sorted(network.multipliers.items()):
-        arrays[f"layer{index}/{stage}/multiplier"] = _compact(values)
-    arrays["workload/name"] = np.frombuffer(workload.name.encode(), np.uint8)
+        arrays[f"layer{index}/{stage}/multiplier"] = compact_integers(values)
+    arrays["workload/name"] = utf8_array(workload.name)
     for key in ("indptr", "indices", "edge_codes", "x_indptr", "x_indices", "x_codes", "labels"):
         value = getattr(workload, key)
         if value is not None:
-            arrays[f"workload/{key}"] = _compact(value)
+            arrays[f"workload/{key}"] = compact_integers(value)
     for name, values in sorted(workload.node_tables.items()):
-        arrays[f"workload/table/{name}"] = _compact(values)
+        arrays[f"workload/table/{name}"] = compact_integers(values)
     for name, mask in sorted(workload.masks.items()):
         arrays[f"workload/mask/{name}"] = mask
     write_npz(path, arrays)
 
 
-class _Reader:
-    """Takes arrays out of a file's dictionary and checks each; every complaint names the field."""
-
-    def __init__(self, path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        self.path = path
-        self.arrays = arrays
-
-    def fail(self, key: str, reason: str) -> InputError:
-        return InputError(" ".join(f"{self.path}: {key}: {reason}".splitlines()))
-
-    def array(self, key: str, kinds: str, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
-        if key not in self.arrays:
-            raise self.fail(key, "missing")
-        value = self.arrays[key]
-        if value.dtype.kind not in kinds:
-            wanted = "bool" if kinds == "b" else "integers"
-            raise self.fail(key, f"dtype {value.dtype} instead of {wanted}")
-        if value.ndim != len(shape) or any(
-            want not in (None, got) for got, want in zip(value.shape, shape, strict=True)
-        ):
-            want_text = tuple("any" if n is None else n for n in shape)
-            raise self.fail(key, f"shape {value.shape} instead of {want_text}")
-        return value
-
-    def integers(self, key: str, shape: tuple[int | None, ...], low: int, high: int) -> IntArray:
-        value = self.array(key, "iu", shape)
-        if value.size and (int(value.min()) < low or int(value.max()) > high):
-            raise self.fail(key, f"value outside [{low}, {high}]")
-        return value.astype(np.int64)
-
-    def optional(
-        self, key: str, shape: tuple[int | None, ...], low: int, high: int
-    ) -> IntArray | None:
-        return self.integers(key, shape, low, high) if key in self.arrays else None
-
-
-def _read_manifest(reader: _Reader) -> Manifest:
-    raw = reader.array("manifest", "u", (None,)).astype(np.uint8).tobytes()
+def _read_manifest(fields: Fields) -> Manifest:
+    raw = fields.array("manifest", "u", (None,)).astype(np.uint8).tobytes()
     try:
         head = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise reader.fail("manifest", f"not JSON: {error}") from error
+        fields.fail("manifest", f"not JSON: {error}")
     if not isinstance(head, dict) or head.get("format") != BUNDLE_FORMAT:
-        raise reader.fail("manifest.format", f"not a quantised bundle ({BUNDLE_FORMAT})")
+        fields.fail("manifest.format", f"not a quantised bundle ({BUNDLE_FORMAT})")
     if head.get("version") != BUNDLE_VERSION:
-        raise reader.fail(
+        fields.fail(
             "manifest.version", f"{head.get('version')!r}; this program reads {BUNDLE_VERSION}"
         )
     try:
         manifest = msgspec.convert(head, Manifest)
     except msgspec.ValidationError as error:
-        raise reader.fail("manifest", str(error)) from error
+        fields.fail("manifest", str(error))
     try:
         check_manifest(manifest)
     except InputError as error:
-        raise reader.fail("manifest", str(error)) from error
+        fields.fail("manifest", str(error))
     return manifest
 
 
@@ -352,45 +304,44 @@ def _check_layer(index: int, layer: Layer, tables: dict[str, NodeTable]) -> None
             raise InputError(f"{where}.{stage}.multiplier.value: wider than its bits")
 
 
-def _read_csr(
-    reader: _Reader, prefix: str, columns: int | None
-) -> tuple[IntArray, IntArray]:
-    indptr = reader.integers(f"{prefix}indptr", (None,), 0, 1 << 40)
-    if len(indptr) < 2 or indptr[0] != 0 or np.any(np.diff(indptr) < 0):
-        raise reader.fail(f"{prefix}indptr", "not the row starts of a non-empty CSR matrix")
-    width = len(indptr) - 1 if columns is None else columns
-    indices = reader.integers(f"{prefix}indices", (int(indptr[-1]),), 0, width - 1)
-    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    if np.any((np.diff(indices) <= 0) & (np.diff(rows) == 0)):
-        raise reader.fail(f"{prefix}indices", "columns of a row are not sorted and unique")
-    return indptr, indices
+def _read_csr(fields: Fields, prefix: str, columns: int | None) -> tuple[IntArray, IntArray]:
+    """Read the rows of a matrix; None: it is square."""
+    rows = len(fields.array(f"{prefix}indptr", "iu", (None,))) - 1
+    if rows < 1:
+        fields.fail(f"{prefix}indptr", "a matrix without rows")
+    width = rows if columns is None else columns
+    return fields.csr(f"{prefix}indptr", f"{prefix}indices", rows, width)
 
 
-def _read_workload(reader: _Reader, manifest: Manifest) -> Workload:
-    indptr, indices = _read_csr(reader, "workload/", None)
+def _read_workload(fields: Fields, manifest: Manifest) -> Workload:
+    indptr, indices = _read_csr(fields, "workload/", None)
     nodes = len(indptr) - 1
     if manifest.self_loops and np.any(np.diff(indptr) == 0):
-        raise reader.fail("workload/indptr", "a row is empty, although the network has self loops")
-    x_indptr, x_indices = _read_csr(reader, "workload/x_", manifest.input.channels)
+        fields.fail("workload/indptr", "a row is empty, although the network has self loops")
+    x_indptr, x_indices = _read_csr(fields, "workload/x_", manifest.input.channels)
     if len(x_indptr) != nodes + 1:
-        raise reader.fail("workload/x_indptr", f"{len(x_indptr) - 1} rows for {nodes} nodes")
+        fields.fail("workload/x_indptr", f"{len(x_indptr) - 1} rows for {nodes} nodes")
     spec = manifest.input
     # A stored input of one bit is a one: its record holds no value.
     low = -spec.magnitude if spec.signed else int(spec.bits == 1)
     high = spec.magnitude - 1 if spec.signed else spec.magnitude
-    x_codes = reader.optional("workload/x_codes", (len(x_indices),), low, high)
+    x_codes = labels = None
+    if "workload/x_codes" in fields:
+        x_codes = fields.integers("workload/x_codes", (len(x_indices),), low, high)
+    if "workload/labels" in fields:
+        classes = manifest.layers[-1].out_channels
+        labels = fields.integers("workload/labels", (nodes,), -1, classes - 1)
     edge_codes = None
     if manifest.edge is not None:
-        edge_codes = reader.integers(
+        edge_codes = fields.integers(
             "workload/edge_codes", (len(indices),), 0, manifest.edge.magnitude
         )
     masks = {}
-    for name in ("train", "val", "test"):
-        if f"workload/mask/{name}" in reader.arrays:
-            masks[name] = reader.array(f"workload/mask/{name}", "b", (nodes,)).astype(np.bool_)
-    classes = manifest.layers[-1].out_channels
+    for name in MASKS:
+        if f"workload/mask/{name}" in fields:
+            masks[name] = fields.booleans(f"workload/mask/{name}", nodes)
     return Workload(
-        name=reader.array("workload/name", "u", (None,)).tobytes().decode("utf-8", "replace"),
+        name=fields.text("workload/name"),
         indptr=indptr,
         indices=indices,
         edge_codes=edge_codes,
@@ -398,14 +349,32 @@ def _read_workload(reader: _Reader, manifest: Manifest) -> Workload:
         x_indices=x_indices,
         x_codes=x_codes,
         node_tables={
-            table.name: reader.integers(
+            table.name: fields.integers(
                 f"workload/table/{table.name}", (nodes,), 0, (1 << table.bits) - 1
             )
             for table in manifest.node_tables
         },
-        labels=reader.optional("workload/labels", (nodes,), -1, classes - 1),
+        labels=labels,
         masks=masks,
     )
+
+
+def _known_arrays(manifest: Manifest) -> list[str]:
+    """Return the names of all arrays that a bundle with this manifest may hold."""
+    workload = ["name", "indptr", "indices", "x_indptr", "x_indices", "x_codes", "labels"]
+    workload += ["edge_codes"] if manifest.edge is not None else []
+    workload += [f"table/{table.name}" for table in manifest.node_tables]
+    workload += [f"mask/{name}" for name in MASKS]
+    names = ["manifest", *(f"workload/{name}" for name in workload)]
+    for index, layer in enumerate(manifest.layers):
+        names.append(f"layer{index}/weight")
+        for stage in layer.stages:
+            epilogue = layer.epilogue(stage)
+            if epilogue.bias_bits:
+                names.append(f"layer{index}/{stage}/bias")
+            if epilogue.multiplier.kind == "channel":
+                names.append(f"layer{index}/{stage}/multiplier")
+    return names
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -414,29 +383,30 @@ def load_bundle(path: Path) -> Bundle:
     Raises:
         InputError: one line naming the file, the field and the reason.
     """
-    reader = _Reader(path, read_npz(path))
-    manifest = _read_manifest(reader)
+    fields = Fields(read_npz(path), str(path))
+    manifest = _read_manifest(fields)
+    fields.only(_known_arrays(manifest))
     weights: list[IntArray] = []
     biases: dict[tuple[int, str], IntArray] = {}
     multipliers: dict[tuple[int, str], IntArray] = {}
     for index, layer in enumerate(manifest.layers):
         magnitude = layer.weight.magnitude
         shape = (layer.in_channels, layer.out_channels)
-        weights.append(reader.integers(f"layer{index}/weight", shape, -magnitude, magnitude - 1))
+        weights.append(fields.integers(f"layer{index}/weight", shape, -magnitude, magnitude - 1))
         for stage in layer.stages:
             epilogue = layer.epilogue(stage)
             channels = (layer.channels(stage),)
             if epilogue.bias_bits:
                 limit = 1 << (epilogue.bias_bits - 1)
-                biases[index, stage] = reader.integers(
+                biases[index, stage] = fields.integers(
                     f"layer{index}/{stage}/bias", channels, -limit, limit - 1
                 )
             if epilogue.multiplier.kind == "channel":
-                multipliers[index, stage] = reader.integers(
+                multipliers[index, stage] = fields.integers(
                     f"layer{index}/{stage}/multiplier",
                     channels,
                     0,
                     (1 << epilogue.multiplier.bits) - 1,
                 )
     network = Network(manifest, tuple(weights), biases, multipliers)
-    return Bundle(network, _read_workload(reader, manifest))
+    return Bundle(network, _read_workload(fields, manifest))

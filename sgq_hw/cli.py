@@ -5,6 +5,7 @@ stderr. Heavy modules are imported by the command that needs them.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,9 +26,24 @@ EXIT_BAD_INPUT = 2
 Command = Callable[..., None]
 
 
+def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a result file that could not be written, before the work and not after it."""
+    if path is not None:
+        existing = next(parent for parent in path.absolute().parents if parent.exists())
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder")
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            raise InputError(f"{path}: cannot write: {existing} is not a writable folder")
+    return path
+
+
 def _json_option(function: Command) -> Command:
     return click.option(
-        "--json", "json_path", type=click.Path(path_type=Path), help="Write the result as JSON."
+        "--json",
+        "json_path",
+        type=click.Path(path_type=Path),
+        callback=_writable,
+        help="Write the result as JSON.",
     )(function)
 
 
@@ -204,7 +220,10 @@ def generate(
     from sgq_hw import generate as generating  # noqa: PLC0415
 
     if unit is not None:
-        paths = generating.generate_unit(bundle, unit, output, lanes=lanes)
+        paths = generating.generate_unit(
+            bundle, unit, output, pes=pes, lanes=lanes, stream_bits=stream_bits,
+            sparse_input=_SPARSE[input_form], rom=rom, capacity=_pairs(capacity, "--capacity"),
+        )  # fmt: skip
         _write_json(json_path, {"files": [str(path) for path in paths]})
         click.echo("\n".join(map(str, paths)))
         return
@@ -290,32 +309,39 @@ def cosim(
 
 
 def _budget_of(
-    target: Path, pes: int, lanes: int, capacity: str | None, devices: Sequence[Any]
+    target: Path, options: dict[str, int], capacity: str | None, devices: Sequence[Any]
 ) -> "Budget":
     from sgq_hw.budget import make_budget  # noqa: PLC0415
     from sgq_hw.bundle import load_bundle  # noqa: PLC0415
     from sgq_hw.generate import design_for, load_generated  # noqa: PLC0415
 
     if target.is_dir():
+        if options or capacity:
+            raise InputError(f"{target}: --pes, --lanes and --capacity were decided by generate")
         generated = load_generated(target)
         return make_budget(generated.bundle, generated.design, tuple(devices))
     bundle = load_bundle(target)
-    design = design_for(bundle, pes=pes, lanes=lanes, capacity=_pairs(capacity, "--capacity"))
+    design = design_for(
+        bundle,
+        pes=options.get("pes", 1),
+        lanes=options.get("lanes", 16),
+        capacity=_pairs(capacity, "--capacity"),
+    )
     return make_budget(bundle, design, tuple(devices))
 
 
 @cli.command()
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--pes", type=int, default=1, show_default=True, help="Processing elements.")
-@click.option("--lanes", type=int, default=16, show_default=True, help="Lanes, 1 to 64.")
+@click.option("--pes", type=int, help="Processing elements of a bundle's design, default 1.")
+@click.option("--lanes", type=int, help="Its lanes, 1 to 64, default 16.")
 @click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,row_nonzeros=.")
 @click.option("--device", help="Exit with 1 if this device does not hold it.")
 @click.option("--all", "every", is_flag=True, help="Try every known device.")
 @_unused_seed_option
 @_json_option
 def budget(
-    target: Path, pes: int, lanes: int, capacity: str | None, device: str | None, every: bool,
-    json_path: Path | None,
+    target: Path, pes: int | None, lanes: int | None, capacity: str | None, device: str | None,
+    every: bool, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Price the memories of TARGET, a bundle or a generated folder, on real devices."""
     from sgq_hw.cost.devices import find_device, load_devices  # noqa: PLC0415
@@ -324,7 +350,9 @@ def budget(
     devices: Sequence[Any] = load_devices() if every else ()
     if device is not None:
         devices = [find_device(device)]
-    result = _budget_of(target, pes, lanes, capacity, devices)
+    given = {"pes": pes, "lanes": lanes}
+    options = {name: value for name, value in given.items() if value is not None}
+    result = _budget_of(target, options, capacity, devices)
     _write_json(json_path, result.as_json())
     print_budget(result)
     if result.fits and not any(fit.fits for fit in result.fits):

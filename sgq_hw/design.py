@@ -9,6 +9,7 @@ from typing import Literal
 
 from sgq_hw.bundle import MAX_SHIFT, Manifest
 from sgq_hw.errors import InputError
+from sgq_hw.golden.fixed_point import MAX_BITS
 from sgq_hw.lowering import Capacity, Pass, Program, lower
 from sgq_hw.records import RecordFormat
 
@@ -385,6 +386,10 @@ def make_design(
         raise InputError(
             f"--stream-bits: {stream_bits} holds no input record of {design.input_record.bits} bits"
         )
-    if design.total_bits > 62:
-        raise InputError(f"epilogue: {design.total_bits} bits, more than the 62 supported")
+    if design.total_bits > MAX_BITS:
+        widest = max(design.passes, key=lambda step: step.bound.accumulator)
+        raise InputError(
+            f"{widest.name}: with the multipliers and biases of all passes its sums take "
+            f"{design.total_bits} bits; {MAX_BITS} are supported"
+        )
     return design

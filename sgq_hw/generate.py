@@ -1,6 +1,7 @@
 """Generating: a bundle becomes a folder with Verilog, memory images and verification vectors."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -265,6 +266,7 @@ def generate(
         bundle, pes=pes, lanes=lanes, stream_bits=stream_bits, sparse_input=sparse_input, rom=rom,
         capacity=capacity,
     )  # fmt: skip
+    folder = Path(os.path.normpath(folder))
     check_output_folder(folder, force)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -289,16 +291,22 @@ def generate(
     return GeneratedDesign(folder, design, bundle, bundle_hash(folder / BUNDLE_FILE))
 
 
-def generate_unit(bundle_path: Path, unit: str, folder: Path, *, lanes: int = 16) -> list[Path]:
+def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) -> list[Path]:
     """Write the Verilog of one unit (and the memories it may need) alone.
 
+    Args:
+        bundle_path: The quantised network and its graph.
+        unit: One of `sgq_hw.render.UNITS`.
+        folder: Files in it are replaced, others stay.
+        options: Of `design_for`.
+
     Raises:
-        InputError: an unknown unit.
+        InputError: an unknown unit, or an option that cannot be used.
     """
     if unit not in UNITS:
         raise InputError(f"--unit: unknown '{unit}'; known: {', '.join(UNITS)}")
     bundle = load_bundle(bundle_path)
-    texts = render(design_for(bundle, lanes=lanes), bundle_hash(bundle_path), unit=unit)
+    texts = render(design_for(bundle, **options), bundle_hash(bundle_path), unit=unit)
     for name, text in texts.items():
         write_lines(folder / name, text.splitlines())
     return [folder / name for name in texts]

@@ -27,8 +27,6 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise InputError(f"{path}: no such file")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise InputError(f"{path}: not an .npz archive")
             arrays = {}
             for name in archive.files:
                 try:

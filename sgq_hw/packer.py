@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sgq_hw.bundle import Bundle, Workload
+from sgq_hw.bundle import Bundle, Manifest, Workload
 from sgq_hw.design import PACKET_TYPES, Design, LoadTarget
 from sgq_hw.errors import InputError
 from sgq_hw.golden.feature_buffer import feature_buffer
@@ -55,6 +55,7 @@ def check_fits(design: Design, bundle: Bundle) -> None:
             mine, theirs = mine.bits, theirs.bits
         if mine != theirs:
             raise InputError(f"{what}: {theirs}; the design was generated for {mine}")
+    _check_node_tables(manifest, other)
     for index, (mine, theirs) in enumerate(zip(manifest.layers, other.layers, strict=True)):
         for what in ("in_channels", "out_channels", "association"):
             if getattr(mine, what) != getattr(theirs, what):
@@ -80,6 +81,16 @@ def check_fits(design: Design, bundle: Bundle) -> None:
         limit = getattr(design.capacity, name)
         if size > limit:
             raise InputError(f"{workload.name}: {name}: {size}; the largest that fits is {limit}")
+
+
+def _check_node_tables(manifest: Manifest, other: Manifest) -> None:
+    tables = {table.name: table for table in other.node_tables}
+    for table in manifest.node_tables:
+        if table.name not in tables:
+            raise InputError(f"node_tables: no '{table.name}', which the design loads")
+        if tables[table.name].bits > table.bits:
+            bits = tables[table.name].bits
+            raise InputError(f"node_tables: {table.name}: {bits} bits; at most {table.bits} fit")
 
 
 def _check_stage(design: Design, index: int, stage: str, bundle: Bundle) -> None:

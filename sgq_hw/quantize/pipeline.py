@@ -9,7 +9,9 @@ from torch.nn import functional
 
 from sgq_hw.bundle import Bundle
 from sgq_hw.errors import InputError
+from sgq_hw.golden.network import run as run_golden
 from sgq_hw.graphs import Graph
+from sgq_hw.models.fit import reproducible
 from sgq_hw.progress import progress_bar
 from sgq_hw.quantize.config import BitConfig
 from sgq_hw.quantize.network import QuantizedNetwork
@@ -37,9 +39,10 @@ class FineTuning:
 def _score(network: QuantizedNetwork, graph: Graph) -> tuple[float, float]:
     """Return validation accuracy and negative validation loss, to be maximised."""
     assert graph.y is not None
-    mask = graph.val_mask if graph.val_mask is not None else graph.train_mask
-    assert mask is not None
-    chosen = torch.from_numpy(np.flatnonzero(mask & (graph.y >= 0)))
+    nodes = graph.labelled("val_mask")
+    if not nodes.any():
+        nodes = graph.labelled("train_mask")
+    chosen = torch.from_numpy(np.flatnonzero(nodes))
     logits = network()[chosen]
     labels = torch.from_numpy(graph.y)[chosen]
     # torch.argmax breaks ties arbitrarily; the lowest index wins everywhere else.
@@ -62,10 +65,8 @@ def fine_tune(
     Learning rate and weight decay are those of the float training.
 
     Raises:
-        InputError: the graph has no training labels, or a seed out of range.
+        InputError: the graph has no training labels.
     """
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"--seed: {seed} is outside 0 to 2**63 - 1")
     if graph.y is None or graph.train_mask is None:
         raise InputError(f"{graph.name}: train_mask: fine-tuning needs labels and a training mask")
     generator = torch.Generator().manual_seed(seed)
@@ -117,10 +118,28 @@ def quantize(
         progress: Show a progress bar on a terminal.
 
     Raises:
-        InputError: the configuration does not fit the network.
+        InputError: the configuration does not fit the network, or a seed out of range.
     """
-    torch.set_num_threads(1)
-    network = QuantizedNetwork(list(trained.weights), list(trained.biases), graph, config)
-    if tuning is not None:
-        fine_tune(network, trained, graph, tuning, seed, progress=progress)
-    return network.freeze()
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"--seed: {seed} is outside 0 to 2**63 - 1")
+    with reproducible(seed):
+        network = QuantizedNetwork(list(trained.weights), list(trained.biases), graph, config)
+        if tuning is not None:
+            fine_tune(network, trained, graph, tuning, seed, progress=progress)
+        bundle = network.freeze()
+        check_exact(network, bundle)
+    return bundle
+
+
+def check_exact(network: QuantizedNetwork, bundle: Bundle) -> None:
+    """Refuse a network that was tuned on other codes than the integers give.
+
+    Sums in torch are exact below 2**53; the integers go to 2**62.
+    """
+    trace = run_golden(bundle.network, bundle.workload)
+    for (layer, stage), codes in network.stage_codes().items():
+        if not np.array_equal(codes, trace[layer, stage]):
+            raise InputError(
+                f"layer {layer} {stage}: sums beyond 2**53 are not exact in training; "
+                "use fewer bits for its operands"
+            )

@@ -95,10 +95,11 @@ BAD_BUNDLES: list[tuple[str, Callable[[Arrays], dict[str, Any]], str]] = [
     ("object array", lambda a: {"layer0/weight": a["layer0/weight"].astype(object)},
      "layer0/weight: object arrays"),
     ("wrong dtype", lambda a: {"layer0/weight": a["layer0/weight"].astype(np.float32)},
-     "layer0/weight: dtype float32"),
+     "layer0/weight: wrong type float32"),
     ("NaN weights", lambda a: {"layer1/weight": a["layer1/weight"] * np.nan},
-     "layer1/weight: dtype float64"),
-    ("index out of range", index_out_of_range, "workload/indices: value outside [0, 11]"),
+     "layer1/weight: wrong type float64"),
+    ("index out of range", index_out_of_range,
+     "workload/indices: values 0..12 are not all in 0..11"),
     ("unknown layer", unknown_layer, "manifest: layers[0].kind: layer 'gat' is not supported"),
 ]  # fmt: skip
 

@@ -201,7 +201,7 @@ def test_refused_options(
 ) -> None:
     text = refusal(generate, bundle_path, tmp_path / "rtl", **options)
     assert text.startswith(message)
-    assert "bits, more than the 62 supported" in text or message
+    assert "bits; 62 are supported" in text or message
     assert names(tmp_path) == ["bundle.npz"]
 
 

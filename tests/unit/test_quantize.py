@@ -18,7 +18,7 @@ from sgq_hw.golden.network import evaluate, run
 from sgq_hw.graphs import Graph, load_graph
 from sgq_hw.quantize.config import BitConfig, LayerBits, uniform_config
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.quantize.pipeline import FineTuning, fine_tune, quantize
+from sgq_hw.quantize.pipeline import FineTuning, check_exact, fine_tune, quantize
 from sgq_hw.quantize.workload import bind
 from sgq_hw.train import TrainedModel, train
 from tests.random_networks import validated
@@ -292,3 +292,15 @@ def test_a_network_meets_another_graph() -> None:
     assert graph.y is not None
     with pytest.raises(InputError, match=r"^karate: y: class 2; the network has 2$"):
         bind(replace(graph, y=graph.y + 1), manifest)
+
+
+def test_codes_that_training_did_not_see_are_refused() -> None:
+    model, graph = trained("karate", epochs=5)
+    network = network_of(model, graph, uniform_config(4, 2))
+    bundle = network.freeze()
+    check_exact(network, bundle)
+    other = bundle.network.weights[1].copy()
+    other[0, 0] += 5
+    changed = replace(bundle.network, weights=(bundle.network.weights[0], other))
+    with pytest.raises(InputError, match=r"layer 1 combine: sums beyond 2\*\*53"):
+        check_exact(network, replace(bundle, network=changed))
