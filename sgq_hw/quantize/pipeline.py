@@ -15,7 +15,7 @@ from sgq_hw.models.fit import reproducible
 from sgq_hw.progress import progress_bar
 from sgq_hw.quantize.config import BitConfig
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.train import MAX_SEED, TrainedModel
+from sgq_hw.train import MAX_SEED, TrainedModel, predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +27,37 @@ class FineTuning:
         dropout: On inputs and hidden features.
         calibrate_every: Scales follow the weights every so many epochs, until they settle.
         settling_epochs: After so many epochs (at most a quarter of all) scales stay.
+        lr_factor: Learning rate over that of the float training. Of 1, 0.3 and 0.1, this had the
+            highest validation accuracy over three seeds of Cora, Citeseer and DBLP at 4 bits.
     """
 
     epochs: int = 150
     dropout: float = 0.5
     calibrate_every: int = 5
     settling_epochs: int = 20
+    lr_factor: float = 0.3
 
 
 @torch.no_grad()
-def _score(network: QuantizedNetwork, graph: Graph) -> tuple[float, float]:
-    """Return validation accuracy and negative validation loss, to be maximised."""
+def _score(
+    network: QuantizedNetwork, graph: Graph, reference: torch.Tensor
+) -> tuple[float, float]:
+    """Return what is maximised: validation accuracy; of equals, closeness to the float network.
+
+    Validation sets are small: many epochs are equal there. Closeness is the negative mean
+    cross-entropy of all nodes against the float network's probabilities; no label is used in it.
+    """
     assert graph.y is not None
     nodes = graph.labelled("val_mask")
     if not nodes.any():
         nodes = graph.labelled("train_mask")
     chosen = torch.from_numpy(np.flatnonzero(nodes))
-    logits = network()[chosen]
+    logits = network()
     labels = torch.from_numpy(graph.y)[chosen]
     # torch.argmax breaks ties arbitrarily; the lowest index wins everywhere else.
-    predicted = torch.from_numpy(np.argmax(logits.numpy(), axis=1))
+    predicted = torch.from_numpy(np.argmax(logits[chosen].numpy(), axis=1))
     accuracy = float((predicted == labels).double().mean())
-    return accuracy, -float(functional.cross_entropy(logits, labels))
+    return accuracy, -float(functional.cross_entropy(logits, reference))
 
 
 def fine_tune(
@@ -62,7 +71,7 @@ def fine_tune(
 ) -> None:
     """Tune a network in place by straight-through gradients; keeps its best validation epoch.
 
-    Learning rate and weight decay are those of the float training.
+    The weight decay is that of the float training.
 
     Raises:
         InputError: the graph has no training labels.
@@ -74,10 +83,11 @@ def fine_tune(
         {"params": [network.weights[0]], "weight_decay": trained.recipe["weight_decay"]},
         {"params": [*list(network.weights)[1:], *network.biases]},
     ]
-    optimizer = torch.optim.Adam(groups, lr=trained.recipe["lr"])
+    optimizer = torch.optim.Adam(groups, lr=trained.recipe["lr"] * options.lr_factor)
     chosen = torch.from_numpy(np.flatnonzero(graph.train_mask & (graph.y >= 0)))
     labels = torch.from_numpy(graph.y)[chosen]
-    best = _score(network, graph)
+    reference = torch.softmax(torch.from_numpy(predict(trained, graph)).double(), dim=1)
+    best = _score(network, graph, reference)
     restore_best = network.snapshot()
     settled = min(options.settling_epochs, options.epochs // 4)
     with progress_bar("fine-tune", options.epochs, enabled=progress) as advance:
@@ -90,7 +100,7 @@ def fine_tune(
             optimizer.step()
             # Before that a score would belong to scales that change again.
             if epoch >= settled:
-                score = _score(network, graph)
+                score = _score(network, graph, reference)
                 if score > best:
                     best = score
                     restore_best = network.snapshot()
