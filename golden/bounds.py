@@ -6,8 +6,9 @@ formats and capacities keep every sum exact.
 
 from dataclasses import dataclass
 
-from sgq_hw.bundle import Epilogue, Manifest
+from sgq_hw.formats import Epilogue, Key
 from sgq_hw.golden.fixed_point import check_bound, signed_bits
+from sgq_hw.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +26,32 @@ class StageBound:
     total_bits: int
 
 
-def epilogue_total_bits(accumulator: int, epilogue: Epilogue) -> int:
-    """Return the two's complement width of `acc * M + bias + rounding constant`.
+def epilogue_total_bits(accumulator: int, epilogue: Epilogue, addend: int = 0) -> int:
+    """Return the two's complement width of `acc * M + addend * A + bias + rounding constant`.
 
     Args:
         accumulator: Largest absolute value of the accumulator.
         epilogue: The stage's epilogue.
+        addend: Largest absolute value of the addend times A.
     """
-    total = accumulator * ((1 << epilogue.multiplier.bits) - 1)
+    total = accumulator * ((1 << epilogue.multiplier.bits) - 1) + addend
     total += 1 << (epilogue.bias_bits - 1) if epilogue.bias_bits else 0
-    total += 1 << (epilogue.shift - 1) if epilogue.shift else 0
+    exponents = [window.exponent for window in epilogue.output.windows]
+    shift = epilogue.shift + max(exponents, default=0)
+    total += 1 << (shift - 1) if shift else 0
     return signed_bits(-total, total)
 
 
 def stage_bounds(
-    manifest: Manifest, max_row_nonzeros: int, max_row_edges: int
-) -> dict[tuple[int, str], StageBound]:
+    manifest: Manifest, max_row_nonzeros: int, max_row_edges: int, max_graph_nodes: int = 0
+) -> dict[Key, StageBound]:
     """Bound every stage of a network.
 
     Args:
         manifest: The network.
         max_row_nonzeros: Capacity: most stored inputs in one row of the input matrix.
         max_row_edges: Capacity: most entries in one row of the aggregation matrix.
+        max_graph_nodes: Capacity: most nodes of one graph, for networks with a readout.
 
     Returns:
         `(layer, stage)` to its bounds.
@@ -54,21 +59,23 @@ def stage_bounds(
     Raises:
         BoundError: a width above 62 bits, naming layer and stage.
     """
-    bounds = {}
-    operand = manifest.input.magnitude
+    bounds: dict[Key, StageBound] = {}
+    magnitudes: dict[Key | None, int] = {None: manifest.input.magnitude}
     edge = 1 if manifest.edge is None else manifest.edge.magnitude
-    for index, layer in enumerate(manifest.layers):
-        for stage in layer.stages:
-            if stage == "aggregate":
-                accumulator = max_row_edges * edge * operand
-            else:
-                terms = max_row_nonzeros if index == 0 else layer.in_channels
-                accumulator = terms * operand * layer.weight.magnitude
-            epilogue = layer.epilogue(stage)
-            total_bits = epilogue_total_bits(accumulator, epilogue)
-            check_bound(total_bits, f"layer {index} {stage}: accumulator")
-            bounds[index, stage] = StageBound(
-                accumulator, signed_bits(-accumulator, accumulator), total_bits
-            )
-            operand = epilogue.output.magnitude
+    for step in manifest.steps():
+        operand = magnitudes[step.source]
+        if step.weight is not None:
+            terms = max_row_nonzeros if step.source is None else step.inputs
+            accumulator = terms * operand * step.weight.magnitude
+        elif step.operation == "aggregate":
+            accumulator = max_row_edges * edge * operand
+        else:
+            accumulator = max_graph_nodes * operand
+        addend = 0 if step.addend is None else magnitudes[step.addend] * step.addend_factor
+        total_bits = epilogue_total_bits(accumulator, step.epilogue, addend)
+        check_bound(total_bits, f"layer {step.key[0]} {step.key[1]}: accumulator")
+        bounds[step.key] = StageBound(
+            accumulator, signed_bits(-accumulator, accumulator), total_bits
+        )
+        magnitudes[step.key] = step.epilogue.output.magnitude
     return bounds

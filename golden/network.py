@@ -5,13 +5,16 @@ import numpy.typing as npt
 from scipy import sparse
 
 from sgq_hw.bundle import Bundle, Network, Workload
+from sgq_hw.formats import Key
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.bounds import StageBound, stage_bounds
 from sgq_hw.golden.combination_unit import combination_unit
 from sgq_hw.golden.fixed_point import IntArray, check_range
-from sgq_hw.golden.requantize import requantize
+from sgq_hw.golden.readout_unit import readout_unit
+from sgq_hw.golden.requantize import requantize, requantize_windows
+from sgq_hw.layers import Step
 
-Trace = dict[tuple[int, str], IntArray]
+Trace = dict[Key, IntArray]
 """`(layer, stage)` to the codes int64 [nodes, channels] that the stage wrote, in running order."""
 
 
@@ -23,28 +26,48 @@ def input_matrix(network: Network, workload: Workload) -> sparse.csr_array:
     return sparse.csr_array((data, workload.x_indices, workload.x_indptr), shape=shape)
 
 
-def _multiplier(network: Network, workload: Workload, index: int, stage: str) -> IntArray:
-    multiplier = network.manifest.layers[index].epilogue(stage).multiplier
+def _multiplier(network: Network, workload: Workload, step: Step) -> IntArray:
+    multiplier = step.epilogue.multiplier
     if multiplier.kind == "node":
         return workload.node_tables[multiplier.table][:, np.newaxis]
     if multiplier.kind == "channel":
-        return network.multipliers[index, stage]
+        return network.multipliers[step.key]
     return np.asarray(multiplier.value, np.int64)
 
 
 def _accumulate(
     network: Network,
     workload: Workload,
-    key: tuple[int, str],
+    step: Step,
     features: IntArray | sparse.csr_array,
     bound: StageBound,
 ) -> IntArray:
-    index, stage = key
-    if stage == "combine":
-        return combination_unit(features, network.weights[index], bound.accumulator)
+    if step.operation == "combine":
+        return combination_unit(features, network.weights[step.key], bound.accumulator)
     if isinstance(features, sparse.csr_array):
         raise TypeError("the first stage of a network is a combination")
-    return aggregation_unit(workload.indptr, workload.indices, workload.edge_codes, features)
+    if step.operation == "aggregate":
+        return aggregation_unit(workload.indptr, workload.indices, workload.edge_codes, features)
+    assert workload.graph_of_node is not None
+    return readout_unit(workload.graph_of_node, features)
+
+
+def _epilogue(
+    network: Network, workload: Workload, step: Step, sums: IntArray, addend: IntArray | None
+) -> IntArray:
+    output = step.epilogue.output
+    multiplier = _multiplier(network, workload, step)
+    bias = network.biases.get(step.key, np.zeros((), np.int64))
+    if output.windows:
+        assert workload.buckets is not None
+        return requantize_windows(
+            sums, multiplier, bias, step.epilogue.shift, output.windows, output.signed,
+            workload.buckets, addend, step.addend_factor,
+        )  # fmt: skip
+    return requantize(
+        sums, multiplier, bias, step.epilogue.shift, output.bits, output.signed, addend,
+        step.addend_factor,
+    )  # fmt: skip
 
 
 def run(network: Network, workload: Workload) -> Trace:
@@ -56,32 +79,22 @@ def run(network: Network, workload: Workload) -> Trace:
     Raises:
         BoundError: an accumulator could exceed 62 bits or left its proved range.
     """
-    manifest = network.manifest
     bounds = stage_bounds(
-        manifest,
+        network.manifest,
         int(np.diff(workload.x_indptr).max(initial=0)),
         int(np.diff(workload.indptr).max(initial=0)),
+        0 if workload.graph_of_node is None else int(np.bincount(workload.graph_of_node).max()),
     )
     trace: Trace = {}
-    features: IntArray | sparse.csr_array = input_matrix(network, workload)
-    for index, layer in enumerate(manifest.layers):
-        for stage in layer.stages:
-            bound = bounds[index, stage]
-            sums = _accumulate(network, workload, (index, stage), features, bound)
-            check_range(
-                sums, -bound.accumulator, bound.accumulator, f"layer {index} {stage}: accumulator"
-            )
-            epilogue = layer.epilogue(stage)
-            bias = network.biases.get((index, stage), np.zeros((), np.int64))
-            features = requantize(
-                sums,
-                _multiplier(network, workload, index, stage),
-                bias,
-                epilogue.shift,
-                epilogue.output.bits,
-                epilogue.output.signed,
-            )
-            trace[index, stage] = features
+    inputs = input_matrix(network, workload)
+    for step in network.manifest.steps():
+        features = inputs if step.source is None else trace[step.source]
+        bound = bounds[step.key]
+        sums = _accumulate(network, workload, step, features, bound)
+        what = f"layer {step.key[0]} {step.key[1]}: accumulator"
+        check_range(sums, -bound.accumulator, bound.accumulator, what)
+        addend = None if step.addend is None else trace[step.addend]
+        trace[step.key] = _epilogue(network, workload, step, sums, addend)
     return trace
 
 
@@ -103,23 +116,25 @@ def accuracy(
     return result
 
 
-def useful_macs(network: Network, workload: Workload, trace: Trace) -> dict[tuple[int, str], int]:
+def useful_macs(network: Network, workload: Workload, trace: Trace) -> dict[Key, int]:
     """Count multiply-accumulates of each stage whose two walked operands matter.
 
     Useful are the non-zero entries of the sparse operand (input codes, hidden codes, edges) times
     the unpadded output channels, the field's convention.
     """
     result = {}
-    nonzeros = int(np.count_nonzero(input_matrix(network, workload).data))
-    for index, layer in enumerate(network.manifest.layers):
-        for stage in layer.stages:
-            if stage == "aggregate":
-                codes = workload.edge_codes
-                terms = workload.num_edges if codes is None else int(np.count_nonzero(codes))
-            else:
-                terms = nonzeros
-            result[index, stage] = terms * layer.channels(stage)
-            nonzeros = int(np.count_nonzero(trace[index, stage]))
+    codes = workload.edge_codes
+    edges = workload.num_edges if codes is None else int(np.count_nonzero(codes))
+    for step in network.manifest.steps():
+        if step.operation == "aggregate":
+            terms = edges
+        elif step.operation == "readout":
+            terms = workload.num_nodes
+        elif step.source is None:
+            terms = int(np.count_nonzero(input_matrix(network, workload).data))
+        else:
+            terms = int(np.count_nonzero(trace[step.source]))
+        result[step.key] = terms * step.channels
     return result
 
 

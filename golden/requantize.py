@@ -1,7 +1,10 @@
 """Golden function of the `requantize` unit: the epilogue that ends every pass."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from sgq_hw.formats import Window
 from sgq_hw.golden.fixed_point import IntArray, round_shift, saturate
 
 
@@ -37,3 +40,51 @@ def requantize(
     if addend is not None:
         total = total + addend * np.int64(addend_factor)
     return saturate(round_shift(total, shift), bits, signed)
+
+
+def requantize_windows(
+    accumulator: IntArray,
+    multiplier: IntArray,
+    bias: IntArray,
+    shift: int,
+    windows: Sequence[Window],
+    signed: bool,
+    buckets: IntArray,
+    addend: IntArray | None = None,
+    addend_factor: int = 0,
+) -> IntArray:
+    """Requantise each row into the window of its degree bucket.
+
+    A row of bucket k is rounded once with shift `S + e_k` and saturated to its bits; the consumer
+    sees `code << e_k`. That second shift is the hardware's form of SGQuant's rematching (Feng et
+    al. 2020, section III).
+
+    Args:
+        accumulator: int64 [rows, channels], exact sums.
+        multiplier: Unsigned M, broadcastable: scalar, [channels], or [rows, 1].
+        bias: Scalar or [channels], on the grid of `accumulator * multiplier`.
+        shift: S >= 0.
+        windows: One for each bucket.
+        signed: Whether codes are two's complement.
+        buckets: Bucket of each row, int64 [rows].
+        addend: Optional second tensor [rows, channels].
+        addend_factor: A, the constant factor of `addend`.
+
+    Returns:
+        Words as the consumer sees them, int64 [rows, channels].
+    """
+    words = np.zeros(accumulator.shape, np.int64)
+    for bucket, window in enumerate(windows):
+        rows = np.flatnonzero(buckets == bucket)
+        codes = requantize(
+            accumulator[rows],
+            multiplier[rows] if multiplier.ndim == accumulator.ndim else multiplier,
+            bias,
+            shift + window.exponent,
+            window.bits,
+            signed,
+            None if addend is None else addend[rows],
+            addend_factor,
+        )
+        words[rows] = codes << np.int64(window.exponent)
+    return words

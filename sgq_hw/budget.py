@@ -150,7 +150,7 @@ def _ratio(tensors: list[TensorMemory]) -> float:
 
 def _float_network_bits(bundle: Bundle) -> int:
     """Return weights, biases and graph (32-bit index and value an edge) of the float network."""
-    parameters = sum(weight.size for weight in bundle.network.weights)
+    parameters = sum(weight.size for weight in bundle.network.weights.values())
     parameters += sum(bias.size for bias in bundle.network.biases.values())
     return FLOAT_BITS * (parameters + 2 * bundle.workload.num_edges)
 

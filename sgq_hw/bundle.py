@@ -7,7 +7,7 @@ bundle fixes the arithmetic; what reads it (golden model, lowering) never rounds
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,135 +15,17 @@ import numpy.typing as npt
 
 from sgq_hw.errors import InputError
 from sgq_hw.fields import Fields, compact_integers, utf8_array
+from sgq_hw.formats import Key
+from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, Manifest, parse_manifest
 from sgq_hw.npz import read_npz, write_npz
 
 IntArray = npt.NDArray[np.int64]
 
-BUNDLE_FORMAT = "sgq-hw-bundle"
-BUNDLE_VERSION = 1
-LAYER_KINDS = ("gcn",)
-STAGES = ("combine", "aggregate")
+WORKLOAD_INTEGERS = (
+    "indptr", "indices", "edge_codes", "x_indptr", "x_indices", "x_codes", "buckets",
+    "graph_of_node", "labels",
+)  # fmt: skip
 MASKS = ("train", "val", "test")
-MAX_MULTIPLIER_BITS = 16
-MAX_BIAS_BITS = 56
-MAX_SHIFT = 48
-
-Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Scale = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of the manifest's records: immutable, unknown fields refused."""
-
-
-class Format(Record, frozen=True):
-    """A fixed-point format: real value = code * scale; code 0 is real 0."""
-
-    bits: Bits
-    signed: bool
-    scale: Scale
-
-    @property
-    def magnitude(self) -> int:
-        """Largest absolute value of a code."""
-        return 1 << (self.bits - 1) if self.signed else (1 << self.bits) - 1
-
-
-class Multiplier(Record, frozen=True):
-    """The unsigned factor M of an epilogue: per layer, per output channel, or per node.
-
-    `bits` is M's width. A `layer` multiplier has its `value` here; a `channel` multiplier is the
-    array `layerI/STAGE/multiplier`; a `node` multiplier is the node table named `table`.
-    """
-
-    kind: Literal["layer", "channel", "node"]
-    bits: Annotated[int, msgspec.Meta(ge=1, le=MAX_MULTIPLIER_BITS)] = 1
-    value: Annotated[int, msgspec.Meta(ge=0, lt=1 << MAX_MULTIPLIER_BITS)] = 1
-    table: str = ""
-
-
-class Epilogue(Record, frozen=True):
-    """What ends a pass: `sat(round_shift(acc * M + bias, shift))` in format `output`.
-
-    `bias_bits` is the width of the bias codes (array `layerI/STAGE/bias`), 0 without a bias.
-    """
-
-    multiplier: Multiplier
-    shift: Annotated[int, msgspec.Meta(ge=0, le=MAX_SHIFT)]
-    bias_bits: Annotated[int, msgspec.Meta(ge=0, le=MAX_BIAS_BITS)]
-    output: Format
-
-
-class Layer(Record, frozen=True):
-    """One graph convolution: a `combine` stage (times weights) and an `aggregate` stage."""
-
-    kind: str
-    association: Literal["A(XW)", "(AX)W"]
-    in_channels: Positive
-    out_channels: Positive
-    weight: Format
-    combine: Epilogue
-    aggregate: Epilogue
-
-    @property
-    def stages(self) -> tuple[str, str]:
-        """The two stages in the order in which they run."""
-        return STAGES if self.association == "A(XW)" else (STAGES[1], STAGES[0])
-
-    def epilogue(self, stage: str) -> Epilogue:
-        """Return the epilogue of stage `combine` or `aggregate`."""
-        return self.combine if stage == "combine" else self.aggregate
-
-    def channels(self, stage: str) -> int:
-        """Return the number of channels that a stage produces."""
-        first = stage == self.stages[0]
-        return self.in_channels if first and stage == "aggregate" else self.out_channels
-
-
-class NodeTable(Record, frozen=True):
-    """A per-node unsigned factor and the rule that computes it for any graph.
-
-    `degree` is `d ** -0.5` with d the row length of the aggregation matrix; `input` is the real
-    value of one input code step of the node's row (row normalisation and row range); `input-degree`
-    is their product. Codes are `floor(real / scale + 0.5)`, saturated to `bits`.
-    """
-
-    name: str
-    rule: Literal["degree", "input", "input-degree"]
-    bits: Annotated[int, msgspec.Meta(ge=1, le=MAX_MULTIPLIER_BITS)]
-    scale: Scale
-
-
-class InputSpec(Record, frozen=True):
-    """The network's input: one code per feature, real value `code * row factor of the node`.
-
-    Codes are relative to the largest magnitude of their row, so that a binary row is exactly the
-    codes 0 and 1. With `row_normalised` the row factor also divides by the row's sum.
-    """
-
-    channels: Positive
-    bits: Bits
-    signed: bool
-    row_normalised: bool
-
-    @property
-    def magnitude(self) -> int:
-        """Largest absolute value of a code."""
-        return 1 << (self.bits - 1) if self.signed else (1 << self.bits) - 1
-
-
-class Manifest(Record, frozen=True):
-    """Everything about the network that is not a large array."""
-
-    format: str
-    version: int
-    normalisation: Literal["factored", "edge"]
-    self_loops: bool
-    input: InputSpec
-    edge: Format | None
-    node_tables: tuple[NodeTable, ...]
-    layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +34,15 @@ class Network:
 
     Attributes:
         manifest: Formats, epilogues and structure.
-        weights: Per layer int64 [in_channels, out_channels].
+        weights: `(layer, stage)` to int64 [inputs, outputs], for the stages that multiply.
         biases: `(layer, stage)` to int64 [channels], for the stages that have one.
         multipliers: `(layer, stage)` to int64 [channels], for `channel` multipliers.
     """
 
     manifest: Manifest
-    weights: tuple[IntArray, ...]
-    biases: dict[tuple[int, str], IntArray] = field(default_factory=dict)
-    multipliers: dict[tuple[int, str], IntArray] = field(default_factory=dict)
+    weights: dict[Key, IntArray]
+    biases: dict[Key, IntArray] = field(default_factory=dict)
+    multipliers: dict[Key, IntArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +57,10 @@ class Workload:
         x_indptr, x_indices: CSR rows of the input, int64.
         x_codes: int64 [non-zeros], or None where every stored input is code 1.
         node_tables: Table name to int64 [nodes].
-        labels: int64 [nodes], -1 where unknown, or None.
-        masks: `train`, `val`, `test` to bool [nodes], where known.
+        buckets: int64 [nodes], the degree bucket of each node, where the network has windows.
+        graph_of_node: int64 [nodes], ascending, for the networks that classify whole graphs.
+        labels: int64 [nodes] or [graphs], -1 where unknown, or None.
+        masks: `train`, `val`, `test` to bool [nodes] or [graphs], where known.
     """
 
     name: str
@@ -187,6 +71,8 @@ class Workload:
     x_indices: IntArray
     x_codes: IntArray | None
     node_tables: dict[str, IntArray]
+    buckets: IntArray | None = None
+    graph_of_node: IntArray | None = None
     labels: IntArray | None = None
     masks: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
@@ -194,6 +80,13 @@ class Workload:
     def num_nodes(self) -> int:
         """Number of nodes."""
         return len(self.indptr) - 1
+
+    @property
+    def num_results(self) -> int:
+        """Rows of the network's result: graphs where whole graphs are classified, else nodes."""
+        if self.graph_of_node is None:
+            return self.num_nodes
+        return int(self.graph_of_node[-1]) + 1
 
     @property
     def num_edges(self) -> int:
@@ -214,14 +107,14 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
     network, workload = bundle.network, bundle.workload
     encoded = msgspec.json.format(msgspec.json.encode(network.manifest), indent=1)
     arrays: dict[str, npt.NDArray[Any]] = {"manifest": np.frombuffer(encoded, np.uint8)}
-    for index, weight in enumerate(network.weights):
-        arrays[f"layer{index}/weight"] = compact_integers(weight)
+    for (index, stage), weight in sorted(network.weights.items()):
+        arrays[f"layer{index}/{stage}/weight"] = compact_integers(weight)
     for (index, stage), values in sorted(network.biases.items()):
         arrays[f"layer{index}/{stage}/bias"] = compact_integers(values)
     for (index, stage), values in sorted(network.multipliers.items()):
         arrays[f"layer{index}/{stage}/multiplier"] = compact_integers(values)
     arrays["workload/name"] = utf8_array(workload.name)
-    for key in ("indptr", "indices", "edge_codes", "x_indptr", "x_indices", "x_codes", "labels"):
+    for key in WORKLOAD_INTEGERS:
         value = getattr(workload, key)
         if value is not None:
             arrays[f"workload/{key}"] = compact_integers(value)
@@ -245,63 +138,9 @@ def _read_manifest(fields: Fields) -> Manifest:
             "manifest.version", f"{head.get('version')!r}; this program reads {BUNDLE_VERSION}"
         )
     try:
-        manifest = msgspec.convert(head, Manifest)
-    except msgspec.ValidationError as error:
-        fields.fail("manifest", str(error))
-    try:
-        check_manifest(manifest)
+        return parse_manifest(head)
     except InputError as error:
         fields.fail("manifest", str(error))
-    return manifest
-
-
-def check_manifest(manifest: Manifest) -> None:
-    """Refuse manifests that are well formed but contradict themselves.
-
-    Raises:
-        InputError: naming the field.
-    """
-    tables = {table.name: table for table in manifest.node_tables}
-    if len(tables) != len(manifest.node_tables):
-        raise InputError("node_tables: two tables have one name")
-    if (manifest.edge is None) != (manifest.normalisation == "factored"):
-        raise InputError(f"edge: does not fit normalisation '{manifest.normalisation}'")
-    if manifest.edge is not None and manifest.edge.signed:
-        raise InputError("edge.signed: edge values are unsigned")
-    if manifest.input.signed and manifest.input.bits < 2:
-        raise InputError("input.bits: signed tensors have 2 to 16 bits")
-    if not manifest.layers:
-        raise InputError("layers: empty")
-    width = manifest.input.channels
-    for index, layer in enumerate(manifest.layers):
-        if layer.in_channels != width:
-            raise InputError(f"layers[{index}].in_channels: {layer.in_channels} instead of {width}")
-        _check_layer(index, layer, tables)
-        width = layer.out_channels
-
-
-def _check_layer(index: int, layer: Layer, tables: dict[str, NodeTable]) -> None:
-    where = f"layers[{index}]"
-    if layer.kind not in LAYER_KINDS:
-        raise InputError(
-            f"{where}.kind: layer '{layer.kind}' is not supported; "
-            f"supported: {', '.join(LAYER_KINDS)}"
-        )
-    if index == 0 and layer.association != "A(XW)":
-        raise InputError(f"{where}.association: the first layer streams its input: A(XW) only")
-    if not layer.weight.signed or layer.weight.bits < 2:
-        raise InputError(f"{where}.weight: weights are signed with 2 to 16 bits")
-    for stage in layer.stages:
-        epilogue = layer.epilogue(stage)
-        if epilogue.output.signed and epilogue.output.bits < 2:
-            raise InputError(f"{where}.{stage}.output.bits: signed tensors have 2 to 16 bits")
-        multiplier = epilogue.multiplier
-        if multiplier.kind == "node" and multiplier.table not in tables:
-            raise InputError(f"{where}.{stage}.multiplier.table: no table {multiplier.table!r}")
-        if multiplier.kind == "node" and tables[multiplier.table].bits != multiplier.bits:
-            raise InputError(f"{where}.{stage}.multiplier.bits: not those of its table")
-        if multiplier.kind == "layer" and multiplier.value >= 1 << multiplier.bits:
-            raise InputError(f"{where}.{stage}.multiplier.value: wider than its bits")
 
 
 def _read_csr(fields: Fields, prefix: str, columns: int | None) -> tuple[IntArray, IntArray]:
@@ -325,21 +164,29 @@ def _read_workload(fields: Fields, manifest: Manifest) -> Workload:
     # A stored input of one bit is a one: its record holds no value.
     low = -spec.magnitude if spec.signed else int(spec.bits == 1)
     high = spec.magnitude - 1 if spec.signed else spec.magnitude
-    x_codes = labels = None
+    x_codes = labels = edge_codes = buckets = graph_of_node = None
     if "workload/x_codes" in fields:
         x_codes = fields.integers("workload/x_codes", (len(x_indices),), low, high)
-    if "workload/labels" in fields:
-        classes = manifest.layers[-1].out_channels
-        labels = fields.integers("workload/labels", (nodes,), -1, classes - 1)
-    edge_codes = None
     if manifest.edge is not None:
         edge_codes = fields.integers(
             "workload/edge_codes", (len(indices),), 0, manifest.edge.magnitude
         )
+    if manifest.degree_splits:
+        highest = len(manifest.degree_splits)
+        buckets = fields.integers("workload/buckets", (nodes,), 0, highest)
+    results = nodes
+    if manifest.reads_graphs:
+        graph_of_node = fields.integers("workload/graph_of_node", (nodes,), 0)
+        steps = np.diff(graph_of_node, prepend=-1)
+        if np.any((steps != 0) & (steps != 1)) or graph_of_node[0] != 0:
+            fields.fail("workload/graph_of_node", "not graphs in order, each with a node")
+        results = int(graph_of_node[-1]) + 1
+    if "workload/labels" in fields:
+        labels = fields.integers("workload/labels", (results,), -1, manifest.outputs - 1)
     masks = {}
     for name in MASKS:
         if f"workload/mask/{name}" in fields:
-            masks[name] = fields.booleans(f"workload/mask/{name}", nodes)
+            masks[name] = fields.booleans(f"workload/mask/{name}", results)
     return Workload(
         name=fields.text("workload/name"),
         indptr=indptr,
@@ -354,27 +201,55 @@ def _read_workload(fields: Fields, manifest: Manifest) -> Workload:
             )
             for table in manifest.node_tables
         },
+        buckets=buckets,
+        graph_of_node=graph_of_node,
         labels=labels,
         masks=masks,
     )
 
 
+def _read_network(fields: Fields, manifest: Manifest) -> Network:
+    weights: dict[Key, IntArray] = {}
+    biases: dict[Key, IntArray] = {}
+    multipliers: dict[Key, IntArray] = {}
+    for step in manifest.steps():
+        prefix = f"layer{step.key[0]}/{step.key[1]}"
+        channels = (step.channels,)
+        if step.weight is not None:
+            magnitude = step.weight.magnitude
+            weights[step.key] = fields.integers(
+                f"{prefix}/weight", (step.inputs, step.channels), -magnitude, magnitude - 1
+            )
+        if step.epilogue.bias_bits:
+            limit = 1 << (step.epilogue.bias_bits - 1)
+            biases[step.key] = fields.integers(f"{prefix}/bias", channels, -limit, limit - 1)
+        multiplier = step.epilogue.multiplier
+        if multiplier.kind == "channel":
+            multipliers[step.key] = fields.integers(
+                f"{prefix}/multiplier", channels, 0, (1 << multiplier.bits) - 1
+            )
+    return Network(manifest, weights, biases, multipliers)
+
+
 def _known_arrays(manifest: Manifest) -> list[str]:
     """Return the names of all arrays that a bundle with this manifest may hold."""
-    workload = ["name", "indptr", "indices", "x_indptr", "x_indices", "x_codes", "labels"]
-    workload += ["edge_codes"] if manifest.edge is not None else []
+    workload = ["name", *WORKLOAD_INTEGERS]
     workload += [f"table/{table.name}" for table in manifest.node_tables]
     workload += [f"mask/{name}" for name in MASKS]
     names = ["manifest", *(f"workload/{name}" for name in workload)]
-    for index, layer in enumerate(manifest.layers):
-        names.append(f"layer{index}/weight")
-        for stage in layer.stages:
-            epilogue = layer.epilogue(stage)
-            if epilogue.bias_bits:
-                names.append(f"layer{index}/{stage}/bias")
-            if epilogue.multiplier.kind == "channel":
-                names.append(f"layer{index}/{stage}/multiplier")
-    return names
+    for step in manifest.steps():
+        prefix = f"layer{step.key[0]}/{step.key[1]}"
+        names += [f"{prefix}/weight"] if step.weight is not None else []
+        names += [f"{prefix}/bias"] if step.epilogue.bias_bits else []
+        names += [f"{prefix}/multiplier"] if step.epilogue.multiplier.kind == "channel" else []
+    unused = set()
+    if manifest.edge is None:
+        unused.add("workload/edge_codes")
+    if not manifest.degree_splits:
+        unused.add("workload/buckets")
+    if not manifest.reads_graphs:
+        unused.add("workload/graph_of_node")
+    return [name for name in names if name not in unused]
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -386,27 +261,4 @@ def load_bundle(path: Path) -> Bundle:
     fields = Fields(read_npz(path), str(path))
     manifest = _read_manifest(fields)
     fields.only(_known_arrays(manifest))
-    weights: list[IntArray] = []
-    biases: dict[tuple[int, str], IntArray] = {}
-    multipliers: dict[tuple[int, str], IntArray] = {}
-    for index, layer in enumerate(manifest.layers):
-        magnitude = layer.weight.magnitude
-        shape = (layer.in_channels, layer.out_channels)
-        weights.append(fields.integers(f"layer{index}/weight", shape, -magnitude, magnitude - 1))
-        for stage in layer.stages:
-            epilogue = layer.epilogue(stage)
-            channels = (layer.channels(stage),)
-            if epilogue.bias_bits:
-                limit = 1 << (epilogue.bias_bits - 1)
-                biases[index, stage] = fields.integers(
-                    f"layer{index}/{stage}/bias", channels, -limit, limit - 1
-                )
-            if epilogue.multiplier.kind == "channel":
-                multipliers[index, stage] = fields.integers(
-                    f"layer{index}/{stage}/multiplier",
-                    channels,
-                    0,
-                    (1 << epilogue.multiplier.bits) - 1,
-                )
-    network = Network(manifest, tuple(weights), biases, multipliers)
-    return Bundle(network, _read_workload(fields, manifest))
+    return Bundle(_read_network(fields, manifest), _read_workload(fields, manifest))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from sgq_hw.bundle import MAX_SHIFT, Manifest
 from sgq_hw.errors import InputError
+from sgq_hw.formats import MAX_SHIFT
 from sgq_hw.golden.fixed_point import MAX_BITS
 from sgq_hw.lowering import Capacity, Pass, Program, lower
+from sgq_hw.manifest import Manifest
 from sgq_hw.records import RecordFormat
 
 MAX_LANES = 64
@@ -210,7 +211,7 @@ class Design:
     @cached_property
     def weight_bits(self) -> int:
         """Width of a weight."""
-        return max(layer.weight.bits for layer in self.manifest.layers)
+        return max(step.weight.bits for step in self.manifest.steps() if step.weight is not None)
 
     @cached_property
     def out_bits(self) -> int:
@@ -234,10 +235,7 @@ class Design:
     @cached_property
     def bias_bits(self) -> int:
         """Width of a bias, 1 where no pass has one."""
-        widths = [
-            self.manifest.layers[step.layer].epilogue(step.stage).bias_bits for step in self.passes
-        ]
-        return max(1, *widths)
+        return max(1, *(step.bias_bits for step in self.passes))
 
     @cached_property
     def shift_bits(self) -> int:

@@ -7,10 +7,12 @@ is node features and D the weights; in an aggregation S is the graph and D node 
 from dataclasses import dataclass
 from typing import Literal
 
-from sgq_hw.bundle import Epilogue, Manifest, Multiplier
 from sgq_hw.errors import InputError
+from sgq_hw.formats import Key, Multiplier
 from sgq_hw.golden.bounds import StageBound, stage_bounds
 from sgq_hw.golden.fixed_point import BoundError, code_range
+from sgq_hw.layers import GcnLayer
+from sgq_hw.manifest import Manifest
 
 Front = Literal["combine_stream", "combine_buffer", "aggregate"]
 
@@ -59,7 +61,7 @@ class Pass:
             (S is the graph).
         source: Region that is read (S of combine_buffer, D of aggregate), or None.
         destination: Region that is written, or None for the output stream.
-        in_channels: Columns of S that a combination walks (rows of D).
+        in_channels: Columns of S that a combination walks (rows of D), or channels of D.
         out_channels: Columns of Y.
         chunks: Words of LANES channels in a row of Y.
         last_chunk_lanes: Channels in the last of them.
@@ -71,6 +73,7 @@ class Pass:
         shift: S of the epilogue.
         limit_low, limit_high: Saturation limits of the result.
         bits, signed: Format of the result.
+        bias_bits: Width of the network's own biases, 0 without.
         bound: Proved bounds of its sums.
         addend_region, addend_factor: Second tensor and its constant factor in the epilogue
             `acc * M + addend * A + bias`; no layer kind uses it yet.
@@ -97,9 +100,15 @@ class Pass:
     limit_high: int
     bits: int
     signed: bool
+    bias_bits: int
     bound: StageBound
     addend_region: int | None = None
     addend_factor: int = 0
+
+    @property
+    def key(self) -> Key:
+        """Layer and stage, as arrays and traces are filed."""
+        return self.layer, self.stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +140,21 @@ def _merge(region: Region | None, bits: int, signed: bool, chunks: int) -> Regio
     return Region(max(widths), both_signed, max(region.chunks, chunks))
 
 
+def _refuse_unbuilt(manifest: Manifest) -> None:
+    """Refuse what the golden model computes but no hardware unit yet."""
+    for index, layer in enumerate(manifest.layers):
+        if not isinstance(layer, GcnLayer):
+            raise InputError(
+                f"layers[{index}].kind: no hardware for '{layer.kind}' layers yet, only for gcn"
+            )
+    for step in manifest.steps():
+        if step.epilogue.output.windows:
+            raise InputError(
+                f"layers[{step.key[0]}].{step.key[1]}.output.windows: no hardware for "
+                "degree-aware bits yet"
+            )
+
+
 def lower(manifest: Manifest, lanes: int, capacity: Capacity) -> Program:
     """Lower a network for an array of `lanes` lanes.
 
@@ -139,42 +163,37 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity) -> Program:
     Raises:
         InputError: a layer that cannot be built, or sums wider than the hardware supports.
     """
+    _refuse_unbuilt(manifest)
     try:
         bounds = stage_bounds(manifest, capacity.row_nonzeros, capacity.row_edges)
     except BoundError as error:
         raise InputError(str(error)) from error
-    stages: list[tuple[int, str, Epilogue]] = [
-        (index, stage, layer.epilogue(stage))
-        for index, layer in enumerate(manifest.layers)
-        for stage in layer.stages
-    ]
+    steps = manifest.steps()
     regions: list[Region | None] = [None, None]
     passes: list[Pass] = []
     weight_words = channel_words = 0
-    for index, (layer_index, stage, epilogue) in enumerate(stages):
-        layer = manifest.layers[layer_index]
-        channels = layer.channels(stage)
-        chunks = -(-channels // lanes)
-        final = index == len(stages) - 1
+    for index, step in enumerate(steps):
+        epilogue, output = step.epilogue, step.epilogue.output
+        chunks = -(-step.channels // lanes)
+        final = index == len(steps) - 1
         if not final:
-            output = epilogue.output
             regions[index % 2] = _merge(regions[index % 2], output.bits, output.signed, chunks)
-        low, high = code_range(epilogue.output.bits, epilogue.output.signed)
-        combine = stage == "combine"
+        low, high = code_range(output.bits, output.signed)
+        combine = step.operation == "combine"
         uses_channels = epilogue.bias_bits > 0 or epilogue.multiplier.kind == "channel"
         passes.append(
             Pass(
                 index=index,
-                layer=layer_index,
-                stage=stage,
-                name=f"layer{layer_index}.{stage}",
+                layer=step.key[0],
+                stage=step.key[1],
+                name=step.name,
                 front=("combine_buffer" if index else "combine_stream") if combine else "aggregate",
                 source=(index - 1) % 2 if index else None,
                 destination=None if final else index % 2,
-                in_channels=layer.in_channels,
-                out_channels=channels,
+                in_channels=step.inputs,
+                out_channels=step.channels,
                 chunks=chunks,
-                last_chunk_lanes=channels - (chunks - 1) * lanes,
+                last_chunk_lanes=step.channels - (chunks - 1) * lanes,
                 weight_base=weight_words if combine else 0,
                 channel_base=channel_words if uses_channels else 0,
                 has_bias=epilogue.bias_bits > 0,
@@ -185,12 +204,13 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity) -> Program:
                 shift=epilogue.shift,
                 limit_low=low,
                 limit_high=high,
-                bits=epilogue.output.bits,
-                signed=epilogue.output.signed,
-                bound=bounds[layer_index, stage],
+                bits=output.bits,
+                signed=output.signed,
+                bias_bits=epilogue.bias_bits,
+                bound=bounds[step.key],
             )
         )
-        weight_words += layer.in_channels * chunks if combine else 0
+        weight_words += step.inputs * chunks if combine else 0
         channel_words += chunks if uses_channels else 0
     return Program(
         tuple(passes),

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sgq_hw.bundle import Bundle, Manifest, Workload
+from sgq_hw.bundle import Bundle, Workload
 from sgq_hw.design import PACKET_TYPES, Design, LoadTarget
 from sgq_hw.errors import InputError
+from sgq_hw.formats import Epilogue
 from sgq_hw.golden.feature_buffer import feature_buffer
+from sgq_hw.layers import Step
+from sgq_hw.manifest import Manifest
 from sgq_hw.records import row_records
 from sgq_hw.words import Words, hex_lines, join_words, pack_words
 
@@ -56,19 +59,8 @@ def check_fits(design: Design, bundle: Bundle) -> None:
         if mine != theirs:
             raise InputError(f"{what}: {theirs}; the design was generated for {mine}")
     _check_node_tables(manifest, other)
-    for index, (mine, theirs) in enumerate(zip(manifest.layers, other.layers, strict=True)):
-        for what in ("in_channels", "out_channels", "association"):
-            if getattr(mine, what) != getattr(theirs, what):
-                raise InputError(
-                    f"layers[{index}].{what}: {getattr(theirs, what)}; "
-                    f"the design has {getattr(mine, what)}"
-                )
-        if theirs.weight.bits > manifest.layers[index].weight.bits:
-            raise InputError(
-                f"layers[{index}].weight.bits: {theirs.weight.bits}; at most {mine.weight.bits} fit"
-            )
-        for stage in mine.stages:
-            _check_stage(design, index, stage, bundle)
+    for mine, theirs in zip(manifest.steps(), other.steps(), strict=False):
+        _check_step(design, mine, theirs)
     workload = bundle.workload
     sizes = {
         "nodes": workload.num_nodes,
@@ -93,10 +85,24 @@ def _check_node_tables(manifest: Manifest, other: Manifest) -> None:
             raise InputError(f"node_tables: {table.name}: {bits} bits; at most {table.bits} fit")
 
 
-def _check_stage(design: Design, index: int, stage: str, bundle: Bundle) -> None:
-    mine = design.manifest.layers[index].epilogue(stage)
-    theirs = bundle.network.manifest.layers[index].epilogue(stage)
-    where = f"layers[{index}].{stage}"
+def _check_step(design: Design, mine: Step, theirs: Step) -> None:
+    where = f"layers[{mine.key[0]}]"
+    if mine.key != theirs.key:
+        raise InputError(f"{where}: stage '{theirs.key[1]}' where the design has '{mine.key[1]}'")
+    where += f".{mine.key[1]}"
+    for what in ("inputs", "channels"):
+        if getattr(mine, what) != getattr(theirs, what):
+            raise InputError(
+                f"{where}: {getattr(theirs, what)} {what}; the design has {getattr(mine, what)}"
+            )
+    if mine.weight and theirs.weight and theirs.weight.bits > mine.weight.bits:
+        raise InputError(
+            f"{where}: weights of {theirs.weight.bits} bits; at most {mine.weight.bits} fit"
+        )
+    _check_epilogue(design, where, mine.epilogue, theirs.epilogue)
+
+
+def _check_epilogue(design: Design, where: str, mine: Epilogue, theirs: Epilogue) -> None:
     if (mine.output.bits, mine.output.signed) != (theirs.output.bits, theirs.output.signed):
         raise InputError(f"{where}.output: {theirs.output}; the design has {mine.output}")
     if (mine.multiplier.kind, mine.multiplier.table) != (
@@ -127,7 +133,7 @@ def _lane_words(design: Design, matrix: IntArray) -> IntArray:
 def _weight_codes(design: Design, bundle: Bundle) -> IntArray:
     return np.concatenate(
         [
-            _lane_words(design, bundle.network.weights[step.layer])
+            _lane_words(design, bundle.network.weights[step.key])
             for step in design.passes
             if step.stage == "combine"
         ]
@@ -138,12 +144,11 @@ def _channel_words(design: Design, bundle: Bundle) -> Words:
     network = bundle.network
     biases, multipliers = [], []
     for step in design.passes:
-        key = (step.layer, step.stage)
         if not step.has_bias and step.multiplier.kind != "channel":
             continue
         zeros = np.zeros(step.out_channels, np.int64)
-        biases.append(_lane_words(design, network.biases.get(key, zeros)[None, :]))
-        multipliers.append(_lane_words(design, network.multipliers.get(key, zeros)[None, :]))
+        biases.append(_lane_words(design, network.biases.get(step.key, zeros)[None, :]))
+        multipliers.append(_lane_words(design, network.multipliers.get(step.key, zeros)[None, :]))
     parts = []
     if design.has_bias:
         parts.append((np.concatenate(biases), design.bias_bits))
@@ -161,8 +166,7 @@ def target_words(design: Design, bundle: Bundle, target: LoadTarget) -> Words:
     """Return the words of one load packet."""
     workload = bundle.workload
     if target.kind == "constants":
-        step = design.passes[target.index]
-        epilogue = bundle.network.manifest.layers[step.layer].epilogue(step.stage)
+        epilogue = bundle.network.manifest.steps()[target.index].epilogue
         value = epilogue.multiplier.value if epilogue.multiplier.kind == "layer" else 1
         return pack_words(
             np.array([[epilogue.shift | value << design.shift_bits]]), target.bits

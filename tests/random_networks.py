@@ -19,30 +19,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
 
-from sgq_hw.bundle import (
-    BUNDLE_FORMAT,
-    BUNDLE_VERSION,
-    Bundle,
-    Epilogue,
-    Format,
-    InputSpec,
-    Layer,
-    Manifest,
-    Multiplier,
-    Network,
-    NodeTable,
-    Workload,
-    load_bundle,
-    save_bundle,
-)
+from sgq_hw.bundle import Bundle, Network, Workload, load_bundle, save_bundle
+from sgq_hw.formats import Epilogue, Format, Key, Multiplier
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.network import input_matrix
 from sgq_hw.golden.requantize import requantize
+from sgq_hw.layers import GcnLayer
+from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
 from tests.random_workloads import (
     GRAPHS,
     GraphKind,
@@ -64,6 +52,7 @@ __all__ = [
     "GraphKind",
     "InputKind",
     "Normalisation",
+    "gcn_layers",
     "other_parameters",
     "random_bundle",
     "random_workload",
@@ -177,9 +166,16 @@ def _spread(codes: IntArray) -> bool:
     return codes.size < 4 or len(np.unique(codes)) > 1
 
 
+def gcn_layers(manifest: Manifest) -> list[GcnLayer]:
+    """Return the layers of a network that has graph convolutions only."""
+    layers = [layer for layer in manifest.layers if isinstance(layer, GcnLayer)]
+    assert len(layers) == len(manifest.layers)
+    return layers
+
+
 def _draw_layer(
     draft: _Draft, index: int, codes: IntArray, width: int, final: bool, association: Association
-) -> tuple[Layer, IntArray, IntArray]:
+) -> tuple[GcnLayer, IntArray, IntArray]:
     """Draw one layer for the codes [nodes, inputs] that it reads: layer, weights, its codes."""
     rng, workload = draft.rng, draft.workload
     weight_format = Format(
@@ -201,8 +197,7 @@ def _draw_layer(
             if _spread(result):
                 break
         codes = result
-    layer = Layer(
-        kind="gcn",
+    layer = GcnLayer(
         association=association,
         in_channels=weights.shape[0],
         out_channels=width,
@@ -285,20 +280,20 @@ def random_bundle(
         nodes=nodes, graph=kind,
     )  # fmt: skip
     draft = _Draft(rng, workload, max_bits, multipliers, bias)
-    codes = input_matrix(Network(manifest, ()), draft.workload).toarray()
-    drawn: list[Layer] = []
-    weights: list[IntArray] = []
+    codes = input_matrix(Network(manifest, {}), draft.workload).toarray()
+    drawn: list[GcnLayer] = []
+    weights: dict[Key, IntArray] = {}
     for index, width in enumerate(widths):
         association = "A(XW)" if index == 0 else choose(rng, associations)
         layer, matrix, codes = _draw_layer(
             draft, index, codes, width, index == layers - 1, association
         )
         drawn.append(layer)
-        weights.append(matrix)
+        weights[index, "combine"] = matrix
     manifest = msgspec.structs.replace(
         manifest, layers=tuple(drawn), node_tables=tuple(draft.tables)
     )
-    network = Network(manifest, tuple(weights), draft.biases, draft.channel_multipliers)
+    network = Network(manifest, weights, draft.biases, draft.channel_multipliers)
     return validated(Bundle(network, draft.workload))
 
 
@@ -308,25 +303,23 @@ def other_parameters(rng: Rng, bundle: Bundle) -> Bundle:
     Shifts, widths and the graph stay. Biases keep their size, so that codes stay spread.
     """
     network = bundle.network
-    layers = []
+    layers = gcn_layers(network.manifest)
     multipliers = dict(network.multipliers)
-    for index, layer in enumerate(network.manifest.layers):
-        changes: dict[str, Any] = {}
-        for stage in layer.stages:
-            epilogue = layer.epilogue(stage)
-            multiplier = epilogue.multiplier
-            highest = (1 << multiplier.bits) - 1
-            if multiplier.kind == "channel":
-                multipliers[index, stage] = random_codes(rng, 0, highest, layer.channels(stage))
-            if multiplier.kind == "layer":
-                value = between(rng, max(1, highest // 2), highest)
-                changed = msgspec.structs.replace(multiplier, value=value)
-                changes[stage] = msgspec.structs.replace(epilogue, multiplier=changed)
-        layers.append(msgspec.structs.replace(layer, **changes))
-    weights = tuple(
-        random_codes(rng, -layer.weight.magnitude, layer.weight.magnitude - 1, matrix.shape)
-        for layer, matrix in zip(layers, network.weights, strict=True)
-    )
+    weights = {}
+    for step in network.manifest.steps():
+        index, stage = step.key
+        multiplier = step.epilogue.multiplier
+        highest = (1 << multiplier.bits) - 1
+        if multiplier.kind == "channel":
+            multipliers[step.key] = random_codes(rng, 0, highest, step.channels)
+        if multiplier.kind == "layer":
+            value = between(rng, max(1, highest // 2), highest)
+            changed = msgspec.structs.replace(multiplier, value=value)
+            epilogue = msgspec.structs.replace(step.epilogue, multiplier=changed)
+            layers[index] = msgspec.structs.replace(layers[index], **{stage: epilogue})
+        if step.weight is not None:
+            limit = step.weight.magnitude
+            weights[step.key] = random_codes(rng, -limit, limit - 1, (step.inputs, step.channels))
     biases = {
         key: random_codes(rng, -int(np.abs(bias).max()), int(np.abs(bias).max()), bias.shape)
         for key, bias in network.biases.items()

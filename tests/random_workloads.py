@@ -6,8 +6,10 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from sgq_hw.bundle import Format, InputSpec, Manifest, NodeTable, Workload
+from sgq_hw.bundle import Workload
+from sgq_hw.formats import Format
 from sgq_hw.golden.fixed_point import code_range
+from sgq_hw.manifest import InputSpec, Manifest, NodeTable
 
 IntArray = npt.NDArray[np.int64]
 Rng = np.random.Generator
@@ -155,7 +157,7 @@ def random_workload(
     """
     return draw_workload(
         rng, manifest.input, manifest.edge, manifest.node_tables,
-        self_loops=manifest.self_loops, classes=manifest.layers[-1].out_channels, nodes=nodes,
+        self_loops=manifest.self_loops, classes=manifest.outputs, nodes=nodes,
         graph=graph, max_edges=max_edges, max_row_edges=max_row_edges,
         max_row_nonzeros=max_row_nonzeros,
     )  # fmt: skip

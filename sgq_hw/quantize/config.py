@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sgq_hw.bundle import Record
 from sgq_hw.errors import InputError
+from sgq_hw.formats import Record
 
 Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 SignedBits = Annotated[int, msgspec.Meta(ge=2, le=16)]

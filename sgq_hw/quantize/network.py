@@ -15,22 +15,13 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-from sgq_hw.bundle import (
-    MAX_BIAS_BITS,
-    MAX_SHIFT,
-    Bundle,
-    Epilogue,
-    Format,
-    InputSpec,
-    Layer,
-    Manifest,
-    Multiplier,
-    Network,
-    NodeTable,
-)
+from sgq_hw.bundle import Bundle, Network
 from sgq_hw.errors import InputError
+from sgq_hw.formats import MAX_BIAS_BITS, MAX_SHIFT, Epilogue, Format, Multiplier
 from sgq_hw.golden.fixed_point import code_range, decode, encode, signed_bits
 from sgq_hw.graphs import Graph
+from sgq_hw.layers import GcnLayer
+from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
 from sgq_hw.models.sparse import Matrix, drop_values, sparse_product
 from sgq_hw.quantize.config import BitConfig
 from sgq_hw.quantize.scales import best_scale, power_of_two_at_least
@@ -340,8 +331,7 @@ class QuantizedNetwork(torch.nn.Module):
         """Return the bundle's manifest for the present scales."""
         epilogues = {stage.key: self._epilogue(stage) for stage in self.stages}
         layers = tuple(
-            Layer(
-                kind="gcn",
+            GcnLayer(
                 association=bits.association,
                 in_channels=self.weights[index].shape[0],
                 out_channels=self.weights[index].shape[1],
@@ -352,8 +342,8 @@ class QuantizedNetwork(torch.nn.Module):
             for index, bits in enumerate(self.config.layers)
         )
         return Manifest(
-            format="sgq-hw-bundle",
-            version=1,
+            format=BUNDLE_FORMAT,
+            version=BUNDLE_VERSION,
             normalisation=self.config.normalisation,
             self_loops=True,
             input=self.input,
@@ -365,9 +355,11 @@ class QuantizedNetwork(torch.nn.Module):
     def freeze(self) -> Bundle:
         """Return the integers: network and bound graph."""
         manifest = self.manifest()
-        weights = tuple(
-            encode(weight.detach().numpy(), fmt.scale, fmt.bits, fmt.signed)
-            for weight, fmt in zip(self.weights, self.weight_formats, strict=True)
-        )
+        weights = {
+            (index, "combine"): encode(weight.detach().numpy(), fmt.scale, fmt.bits, fmt.signed)
+            for index, (weight, fmt) in enumerate(
+                zip(self.weights, self.weight_formats, strict=True)
+            )
+        }
         biases = {stage.key: self._bias_codes(stage) for stage in self.stages if stage.has_bias}
         return Bundle(Network(manifest, weights, biases), bind(self.graph, manifest))

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sgq_hw.bundle import Format, InputSpec, Manifest, NodeTable, Workload
+from sgq_hw.bundle import Workload
 from sgq_hw.errors import InputError
+from sgq_hw.formats import Format
 from sgq_hw.golden.fixed_point import IntArray, encode
 from sgq_hw.graphs import Graph, with_self_loops
+from sgq_hw.manifest import InputSpec, Manifest, NodeTable
 from sgq_hw.node_sets import row_starts
 
 FloatArray = npt.NDArray[np.float64]
@@ -116,7 +118,7 @@ def bind(graph: Graph, manifest: Manifest) -> Workload:
         x_indptr = row_starts(np.bincount(rows[kept], minlength=graph.num_nodes))
         x_indices = x_indices[kept]
         codes = codes[kept] if spec.bits > 1 else None
-    classes = manifest.layers[-1].out_channels
+    classes = manifest.outputs
     labels = graph.y
     if labels is not None and labels.size and int(labels.max()) >= classes:
         raise InputError(f"{graph.name}: y: class {int(labels.max())}; the network has {classes}")

@@ -26,15 +26,15 @@ DESIGNS: dict[str, dict[str, Any]] = {
 def job(name: str) -> UnitRun:
     # The first layer makes results wider than the codes that are sent.
     design = random_design(len(name), layers=2, nodes=8, **DESIGNS[name])
-    last = design.manifest.layers[-1]
-    chunks = -(-last.out_channels // design.lanes)
+    last = design.manifest.steps()[-1]
+    chunks = -(-last.channels // design.lanes)
     return unit_run(
         UNIT,
         design,
         {
             "chunks": chunks,
-            "last_lanes": last.out_channels - (chunks - 1) * design.lanes,
-            "signed": last.epilogue(last.stages[-1]).output.signed,
+            "last_lanes": last.channels - (chunks - 1) * design.lanes,
+            "signed": last.epilogue.output.signed,
         },
     )
 

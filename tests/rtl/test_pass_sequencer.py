@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from sgq_hw.bundle import Epilogue
 from sgq_hw.design import Design
+from sgq_hw.formats import Epilogue
+from tests.random_networks import gcn_layers
 from tests.rtl.unit_runs import (
     UnitRun,
     expect_failure_of,
@@ -30,7 +31,8 @@ def expected_passes(design: Design) -> list[dict[str, int]]:
     manifest, lanes = design.manifest, design.lanes
     tables = [table.name for table in manifest.node_tables]
     stages: list[tuple[int, str, Epilogue]] = []
-    for number, layer in enumerate(manifest.layers):
+    layers = gcn_layers(manifest)
+    for number, layer in enumerate(layers):
         names = ["combine", "aggregate"]
         if layer.association == "(AX)W":
             names.reverse()
@@ -38,7 +40,7 @@ def expected_passes(design: Design) -> list[dict[str, int]]:
     found = []
     weights = channels = 0
     for position, (number, stage, epilogue) in enumerate(stages):
-        layer = manifest.layers[number]
+        layer = layers[number]
         aggregate = stage == "aggregate"
         gathers_inputs = aggregate and layer.association == "(AX)W"
         width = layer.in_channels if gathers_inputs else layer.out_channels

@@ -6,20 +6,23 @@ import msgspec
 import numpy as np
 import pytest
 
-from sgq_hw.bundle import Bundle, Epilogue, Network
+from sgq_hw.bundle import Bundle, Network
+from sgq_hw.formats import Epilogue
 from sgq_hw.golden.bounds import stage_bounds
 from sgq_hw.golden.fixed_point import BoundError
 from sgq_hw.golden.network import input_matrix, run
-from tests.random_networks import random_bundle
+from tests.random_networks import gcn_layers, random_bundle
 
 
 def extreme(bundle: Bundle) -> Bundle:
     """The same formats with every weight at its largest magnitude."""
-    layers = bundle.network.manifest.layers
-    weights = tuple(
-        np.full_like(matrix, -(2 ** (layer.weight.bits - 1)))
-        for layer, matrix in zip(layers, bundle.network.weights, strict=True)
-    )
+    weights = {
+        step.key: np.full_like(
+            bundle.network.weights[step.key], -(2 ** (step.weight.bits - 1))
+        )
+        for step in bundle.network.manifest.steps()
+        if step.weight is not None
+    }
     return replace(bundle, network=replace(bundle.network, weights=weights))
 
 
@@ -34,7 +37,7 @@ def test_bounds_are_reached_and_never_exceeded() -> None:
         full = replace(workload, x_codes=np.full(len(workload.x_indices), code))
         nonzeros, edges = np.diff(full.x_indptr).max(), np.diff(full.indptr).max()
         bounds = stage_bounds(manifest, int(nonzeros), int(edges))
-        sums = input_matrix(bundle.network, full) @ bundle.network.weights[0]
+        sums = input_matrix(bundle.network, full) @ bundle.network.weights[0, "combine"]
         first = bounds[0, "combine"]
         assert np.abs(sums).max() == first.accumulator
         assert -(2 ** (first.accumulator_bits - 1)) <= sums.min()
@@ -44,10 +47,11 @@ def test_bounds_are_reached_and_never_exceeded() -> None:
 
 def test_a_violated_bound_is_noticed() -> None:
     bundle = random_bundle(np.random.default_rng(2), nodes=6, layers=2, inputs="binary")
-    for index, layer in enumerate(bundle.network.manifest.layers):
-        weights = list(bundle.network.weights)
-        weights[index] = np.full_like(weights[index], 1 << (layer.weight.bits + 6))
-        broken = replace(bundle.network, weights=tuple(weights))
+    for index, layer in enumerate(gcn_layers(bundle.network.manifest)):
+        weights = dict(bundle.network.weights)
+        key = index, "combine"
+        weights[key] = np.full_like(weights[key], 1 << (layer.weight.bits + 6))
+        broken = replace(bundle.network, weights=weights)
         with pytest.raises(BoundError, match=f"^layer {index} combine: accumulator left"):
             run(broken, bundle.workload)
 
@@ -55,7 +59,7 @@ def test_a_violated_bound_is_noticed() -> None:
 def widest(network: Network, index: int, stage: str, bias_bits: int = 0) -> Network:
     """A network whose one stage has a 16-bit multiplier."""
     layers = list(network.manifest.layers)
-    epilogue: Epilogue = layers[index].epilogue(stage)
+    epilogue: Epilogue = getattr(layers[index], stage)
     multiplier = msgspec.structs.replace(epilogue.multiplier, kind="layer", bits=16)
     changed = msgspec.structs.replace(epilogue, multiplier=multiplier, bias_bits=bias_bits)
     layers[index] = msgspec.structs.replace(layers[index], **{stage: changed})
@@ -89,8 +93,9 @@ def test_total_bits_cover_bias_and_rounding() -> None:
     for seed in range(20):
         bundle = random_bundle(np.random.default_rng(seed), nodes=5)
         manifest = bundle.network.manifest
-        for (index, stage), bound in stage_bounds(manifest, 5, 5).items():
-            epilogue = manifest.layers[index].epilogue(stage)
+        bounds = stage_bounds(manifest, 5, 5)
+        for step in manifest.steps():
+            epilogue, bound = step.epilogue, bounds[step.key]
             largest = bound.accumulator * (2**epilogue.multiplier.bits - 1)
             largest += 2 ** (epilogue.bias_bits - 1) if epilogue.bias_bits else 0
             largest += 2 ** (epilogue.shift - 1) if epilogue.shift else 0

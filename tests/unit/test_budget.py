@@ -13,7 +13,7 @@ from sgq_hw.bundle import Bundle, save_bundle
 from sgq_hw.cost.devices import find_device, load_devices
 from sgq_hw.generate import design_for, generate
 from tests.quantised import quantised
-from tests.random_networks import INPUTS, InputKind, random_bundle
+from tests.random_networks import INPUTS, InputKind, gcn_layers, random_bundle
 
 Norm = Literal["factored", "edge"]
 
@@ -59,7 +59,7 @@ def test_memories_by_hand(norm: Norm, data_folder: Path) -> None:
     bundle = quantised("cora", 4, norm)
     workload, manifest = bundle.workload, bundle.network.manifest
     n, f, edges, lanes = workload.num_nodes, manifest.input.channels, workload.num_edges, 16
-    bias_bits = max(layer.aggregate.bias_bits for layer in manifest.layers)
+    bias_bits = max(layer.aggregate.bias_bits for layer in gcn_layers(manifest))
     node_bits = 12  # 2,708 nodes
     assert 2 ** (node_bits - 1) < n <= 2**node_bits
     expected = {

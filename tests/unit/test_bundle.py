@@ -15,7 +15,7 @@ import pytest
 
 from sgq_hw.bundle import Bundle, Network, Workload, load_bundle, save_bundle
 from sgq_hw.errors import InputError
-from tests.random_networks import random_bundle
+from tests.random_networks import gcn_layers, random_bundle
 
 Arrays = dict[str, npt.NDArray[Any]]
 Json = dict[str, Any]
@@ -132,7 +132,7 @@ def test_files_that_are_no_bundles(tmp_path: Path) -> None:
 
 
 ARRAYS = (
-    "manifest", "layer0/weight", "layer1/weight", "layer0/aggregate/bias",
+    "manifest", "layer0/combine/weight", "layer1/combine/weight", "layer0/aggregate/bias",
     "layer1/combine/bias", "layer1/combine/multiplier", "workload/name", "workload/indptr",
     "workload/indices", "workload/edge_codes", "workload/x_indptr", "workload/x_indices",
     "workload/table/table_0",
@@ -182,17 +182,17 @@ def limits(bundle: Bundle) -> dict[str, tuple[int, int]]:
     found = {"workload/edge_codes": (0, 2**manifest.edge.bits - 1)}
     half = 2 ** (manifest.input.bits - 1)
     found["workload/x_codes"] = (-half, half - 1)
-    for index, layer in enumerate(manifest.layers):
+    for index, layer in enumerate(gcn_layers(manifest)):
         half = 2 ** (layer.weight.bits - 1)
-        found[f"layer{index}/weight"] = (-half, half - 1)
-        for stage in layer.stages:
-            half = 2 ** (layer.epilogue(stage).bias_bits - 1)
+        found[f"layer{index}/combine/weight"] = (-half, half - 1)
+        for stage in ("combine", "aggregate"):
+            half = 2 ** (getattr(layer, stage).bias_bits - 1)
             found[f"layer{index}/{stage}/bias"] = (-half, half - 1)
     found["layer1/combine/multiplier"] = (0, 15)
     for table in manifest.node_tables:
         found[f"workload/table/{table.name}"] = (0, 2**table.bits - 1)
     nodes = bundle.workload.num_nodes
-    found["workload/labels"] = (-1, manifest.layers[-1].out_channels - 1)
+    found["workload/labels"] = (-1, manifest.outputs - 1)
     found["workload/indices"] = (0, nodes - 1)
     found["workload/x_indices"] = (0, manifest.input.channels - 1)
     return found
@@ -306,14 +306,14 @@ def edit(manifest: Json, where: str, value: Any) -> Json:
 MANIFESTS: list[tuple[str, Any, str]] = [
     ("format", "other", r"manifest\.format: "),
     ("format", ..., r"manifest\.format: "),
-    ("version", 2, r"manifest\.version: 2; this program reads 1"),
+    ("version", 3, r"manifest\.version: 3; this program reads 2"),
     ("version", ..., r"manifest\.version: None"),
     ("version", "1", r"manifest\.version: '1'"),
     ("colour", "red", r"manifest: .*unknown field `colour`"),
     ("layers.0.colour", 1, r"manifest: .*unknown field `colour` - at `\$\.layers\[0\]`"),
     ("layers", [], "manifest: layers: empty"),
     ("layers", ..., "manifest: .*missing required field `layers`"),
-    ("layers.0.kind", "gat", r"manifest: layers\[0\]\.kind: layer 'gat' is not supported.*gcn"),
+    ("layers.0.kind", "cheb", r"manifest: layers\[0\]\.kind: layer 'cheb' is not supported.*gcn"),
     ("layers.1.kind", "x\ny", r"manifest: layers\[1\]\.kind: "),
     ("layers.0.association", "(AX)W", r"manifest: layers\[0\]\.association: "),
     ("layers.1.association", "AXW", r"manifest: .*association"),

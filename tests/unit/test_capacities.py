@@ -11,7 +11,7 @@ from sgq_hw.bundle import Bundle
 from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for
 from sgq_hw.packer import check_fits, load_packets
-from tests.random_networks import other_parameters, random_bundle, random_workload
+from tests.random_networks import gcn_layers, other_parameters, random_bundle, random_workload
 
 
 @pytest.mark.parametrize("sparse_input", [True, False])
@@ -46,7 +46,7 @@ def test_other_networks() -> None:
     design = design_for(bundle)
     check_fits(design, other_parameters(rng, bundle))
     manifest = bundle.network.manifest
-    first = manifest.layers[0]
+    first = gcn_layers(manifest)[0]
 
     def changed(**fields: Any) -> Bundle:
         other = msgspec.structs.replace(manifest, **fields)
@@ -72,8 +72,8 @@ def test_other_networks() -> None:
         r"self_loops: False": changed(self_loops=False),
         r"input: ": changed(input=msgspec.structs.replace(manifest.input, bits=13)),
         r"edge: ": changed(edge=msgspec.structs.replace(manifest.edge, bits=13)),
-        r"layers\[0\]\.out_channels: ": layer(out_channels=first.out_channels + 1),
-        r"layers\[0\]\.weight\.bits: .* at most": layer(weight=weight),
+        r"layers\[0\]\.combine: .* channels; ": layer(out_channels=first.out_channels + 1),
+        r"layers\[0\]\.combine: weights of .* bits; at most": layer(weight=weight),
         r"layers\[0\]\.combine\.output: ": stage(
             output=msgspec.structs.replace(output, bits=output.bits + 1)
         ),

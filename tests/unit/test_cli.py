@@ -82,7 +82,7 @@ def manifest_with(arrays: Arrays, change: Callable[[dict[str, Any]], None]) -> d
 
 
 def unknown_layer(arrays: Arrays) -> dict[str, Any]:
-    return manifest_with(arrays, lambda manifest: manifest["layers"][0].update(kind="gat"))
+    return manifest_with(arrays, lambda manifest: manifest["layers"][0].update(kind="cheb"))
 
 
 def index_out_of_range(arrays: Arrays) -> dict[str, Any]:
@@ -91,16 +91,17 @@ def index_out_of_range(arrays: Arrays) -> dict[str, Any]:
     return {"workload/indices": indices}
 
 
+WEIGHT = "layer0/combine/weight"
 BAD_BUNDLES: list[tuple[str, Callable[[Arrays], dict[str, Any]], str]] = [
-    ("object array", lambda a: {"layer0/weight": a["layer0/weight"].astype(object)},
-     "layer0/weight: object arrays"),
-    ("wrong dtype", lambda a: {"layer0/weight": a["layer0/weight"].astype(np.float32)},
-     "layer0/weight: wrong type float32"),
-    ("NaN weights", lambda a: {"layer1/weight": a["layer1/weight"] * np.nan},
-     "layer1/weight: wrong type float64"),
+    ("object array", lambda a: {WEIGHT: a[WEIGHT].astype(object)},
+     "layer0/combine/weight: object arrays"),
+    ("wrong dtype", lambda a: {WEIGHT: a[WEIGHT].astype(np.float32)},
+     "layer0/combine/weight: wrong type float32"),
+    ("NaN weights", lambda a: {"layer1/combine/weight": a["layer1/combine/weight"] * np.nan},
+     "layer1/combine/weight: wrong type float64"),
     ("index out of range", index_out_of_range,
      "workload/indices: values 0..12 are not all in 0..11"),
-    ("unknown layer", unknown_layer, "manifest: layers[0].kind: layer 'gat' is not supported"),
+    ("unknown layer", unknown_layer, "manifest: layers[0].kind: layer 'cheb' is not supported"),
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sgq_hw.bundle import Bundle
+from sgq_hw.formats import Epilogue
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.combination_unit import combination_unit
 from sgq_hw.golden.network import accuracy, evaluate, input_matrix, predict, run, useful_macs
@@ -22,6 +23,7 @@ from tests.random_networks import (
     GraphKind,
     InputKind,
     Normalisation,
+    gcn_layers,
     other_parameters,
     random_bundle,
     random_workload,
@@ -69,9 +71,15 @@ def reference_aggregate(bundle: Bundle, features: Table) -> Table:
     return result
 
 
+def epilogue_of(bundle: Bundle, key: Key) -> Epilogue:
+    """The stage's record, by its name in the layer."""
+    epilogue: Epilogue = getattr(bundle.network.manifest.layers[key[0]], key[1])
+    return epilogue
+
+
 def reference_multiplier(bundle: Bundle, key: Key, node: int, channel: int) -> int:
     """M for one result."""
-    multiplier = bundle.network.manifest.layers[key[0]].epilogue(key[1]).multiplier
+    multiplier = epilogue_of(bundle, key).multiplier
     if multiplier.kind == "layer":
         return multiplier.value
     if multiplier.kind == "channel":
@@ -81,7 +89,7 @@ def reference_multiplier(bundle: Bundle, key: Key, node: int, channel: int) -> i
 
 def reference_epilogue(bundle: Bundle, key: Key, sums: Table) -> Table:
     """`sat(round_shift(acc * M + bias, S))`, DESIGN section 3 items 2 to 4."""
-    epilogue = bundle.network.manifest.layers[key[0]].epilogue(key[1])
+    epilogue = epilogue_of(bundle, key)
     bits, shift = epilogue.output.bits, epilogue.shift
     low = -(2 ** (bits - 1)) if epilogue.output.signed else 0
     high = low + 2**bits - 1
@@ -102,13 +110,13 @@ def reference_run(bundle: Bundle) -> dict[Key, Table]:
     """All codes, in the order in which they are computed."""
     features = reference_input(bundle)
     trace: dict[Key, Table] = {}
-    for index, layer in enumerate(bundle.network.manifest.layers):
+    for index, layer in enumerate(gcn_layers(bundle.network.manifest)):
         order = ["combine", "aggregate"]
         if layer.association == "(AX)W":
             order.reverse()
         for stage in order:
             if stage == "combine":
-                sums = reference_combine(features, bundle.network.weights[index].tolist())
+                sums = reference_combine(features, bundle.network.weights[index, stage].tolist())
             else:
                 sums = reference_aggregate(bundle, features)
             features = reference_epilogue(bundle, (index, stage), sums)
@@ -167,8 +175,8 @@ def test_other_graphs_and_parameters() -> None:
     for _ in range(5):
         bundle = random_bundle(rng, nodes=9)
         other = other_parameters(rng, bundle)
-        formats = [layer.weight for layer in other.network.manifest.layers]
-        assert formats == [layer.weight for layer in bundle.network.manifest.layers]
+        formats = [layer.weight for layer in gcn_layers(other.network.manifest)]
+        assert formats == [layer.weight for layer in gcn_layers(bundle.network.manifest)]
         workload = random_workload(
             rng, other.network.manifest, 8, max_edges=12, max_row_edges=4, max_row_nonzeros=2
         )
@@ -195,8 +203,8 @@ def test_the_random_networks_cover_what_they_promise() -> None:
         rows = np.repeat(np.arange(workload.num_nodes), lengths)
         seen.add(("loops", int((rows == workload.indices).sum())))
         for (index, stage), codes in run(bundle.network, workload).items():
-            layer = manifest.layers[index]
-            epilogue = layer.epilogue(stage)
+            layer = gcn_layers(manifest)[index]
+            epilogue = epilogue_of(bundle, (index, stage))
             seen |= {layer.association, epilogue.multiplier.kind, ("bias", epilogue.bias_bits > 0)}
             seen |= {("weight", layer.weight.bits), ("output", epilogue.output.bits)}
             seen.add(("signed", epilogue.output.signed))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgq_hw.bundle import Bundle, Epilogue
+from sgq_hw.bundle import Bundle
 from sgq_hw.design import Design
+from sgq_hw.formats import Epilogue
 from sgq_hw.generate import design_for
 from sgq_hw.golden.network import run
 from sgq_hw.packer import (
@@ -25,7 +26,7 @@ from sgq_hw.packer import (
 )
 from sgq_hw.records import RecordFormat, row_records
 from sgq_hw.words import hex_lines
-from tests.random_networks import random_bundle
+from tests.random_networks import gcn_layers, random_bundle
 
 Rows = list[list[tuple[int, int]]]
 
@@ -182,17 +183,20 @@ class Loading:
     packets: list[Packet]
 
     @property
-    def stages(self) -> list[tuple[int, str, Epilogue]]:
-        layers = self.bundle.network.manifest.layers
-        return [(i, s, layer.epilogue(s)) for i, layer in enumerate(layers) for s in layer.stages]
+    def stages(self) -> list[Epilogue]:
+        found = []
+        for layer in gcn_layers(self.bundle.network.manifest):
+            pair = [layer.combine, layer.aggregate]
+            found += pair if layer.association == "A(XW)" else pair[::-1]
+        return found
 
     @property
     def shift_bits(self) -> int:
-        return max(1, max(e.shift for _, _, e in self.stages).bit_length())
+        return max(1, max(e.shift for e in self.stages).bit_length())
 
     @property
     def multiplier_bits(self) -> int:
-        return max(e.multiplier.bits for _, _, e in self.stages)
+        return max(e.multiplier.bits for e in self.stages)
 
     def words(self, kind: int, index: int, bits: int) -> list[int]:
         """Take the next packet, which must be of this type, and return its words."""
@@ -204,7 +208,7 @@ class Loading:
 
 def check_constants(loading: Loading) -> None:
     shift_bits = loading.shift_bits
-    for number, (_, _, epilogue) in enumerate(loading.stages):
+    for number, epilogue in enumerate(loading.stages):
         (word,) = loading.words(1, number, shift_bits + loading.multiplier_bits)
         assert piece(word, 0, shift_bits) == epilogue.shift
         if epilogue.multiplier.kind == "layer":
@@ -213,9 +217,9 @@ def check_constants(loading: Loading) -> None:
 
 def check_weights(loading: Loading) -> None:
     network, lanes = loading.bundle.network, loading.lanes
-    bits = max(layer.weight.bits for layer in network.manifest.layers)
+    bits = max(layer.weight.bits for layer in gcn_layers(network.manifest))
     words = iter(loading.words(2, 0, lanes * bits))
-    for matrix in network.weights:
+    for matrix in network.weights.values():
         for first in range(0, matrix.shape[1], lanes):
             for row in matrix[:, first : first + lanes].tolist():
                 padded = row + [0] * (lanes - len(row))
@@ -225,15 +229,15 @@ def check_weights(loading: Loading) -> None:
 
 def check_channels(loading: Loading) -> None:
     network, lanes = loading.bundle.network, loading.lanes
-    bias_bits = max(e.bias_bits for _, _, e in loading.stages)
+    bias_bits = max(e.bias_bits for e in loading.stages)
     factor_bits = loading.multiplier_bits if network.multipliers else 0
     if not bias_bits and not factor_bits:
         return
     words = iter(loading.words(3, 0, lanes * (bias_bits + factor_bits)))
-    for index, stage, epilogue in loading.stages:
+    for step, epilogue in zip(network.manifest.steps(), loading.stages, strict=True):
+        (index, stage), channels = step.key, step.channels
         if not epilogue.bias_bits and epilogue.multiplier.kind != "channel":
             continue
-        channels = network.manifest.layers[index].channels(stage)
         zeros = np.zeros(channels, np.int64)
         for first in range(0, channels, lanes):
             word, real = next(words), min(lanes, channels - first)
@@ -311,8 +315,7 @@ def test_output_beats(index: int) -> None:
     """Rows in node order; each chunk starts a beat; TLAST on the very last one."""
     bundle, design = case(index)
     logits = list(run(bundle.network, bundle.workload).values())[-1]
-    last = bundle.network.manifest.layers[-1]
-    output = last.epilogue(last.stages[1]).output
+    output = bundle.network.manifest.steps()[-1].epilogue.output
     values = beat_values(output_beats(design, logits))
     assert [flag for flag, _ in values] == [False] * (len(values) - 1) + [True]
     stream = iter(value for _, value in values)
