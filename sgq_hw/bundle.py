@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sgq_hw.errors import InputError
 from sgq_hw.fields import Fields, compact_integers, utf8_array
 from sgq_hw.formats import Key
+from sgq_hw.layers import Step
 from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, Manifest, parse_manifest
 from sgq_hw.npz import read_npz, write_npz
 
@@ -37,12 +38,26 @@ class Network:
         weights: `(layer, stage)` to int64 [inputs, outputs], for the stages that multiply.
         biases: `(layer, stage)` to int64 [channels], for the stages that have one.
         multipliers: `(layer, stage)` to int64 [channels], for `channel` multipliers.
+        exponentials: `(layer, stage)` to the unsigned table of an attention, int64 [entries].
+        activations: `(layer, stage)` to the table of an activation, int64 [2**(bits - 1)].
     """
 
     manifest: Manifest
     weights: dict[Key, IntArray]
     biases: dict[Key, IntArray] = field(default_factory=dict)
     multipliers: dict[Key, IntArray] = field(default_factory=dict)
+    exponentials: dict[Key, IntArray] = field(default_factory=dict)
+    activations: dict[Key, IntArray] = field(default_factory=dict)
+
+    def arrays(self) -> dict[str, dict[Key, IntArray]]:
+        """Return all parameters by the name under which a bundle files them."""
+        return {
+            "weight": self.weights,
+            "bias": self.biases,
+            "multiplier": self.multipliers,
+            "exponential": self.exponentials,
+            "activation": self.activations,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +122,9 @@ def save_bundle(path: Path, bundle: Bundle) -> None:
     network, workload = bundle.network, bundle.workload
     encoded = msgspec.json.format(msgspec.json.encode(network.manifest), indent=1)
     arrays: dict[str, npt.NDArray[Any]] = {"manifest": np.frombuffer(encoded, np.uint8)}
-    for (index, stage), weight in sorted(network.weights.items()):
-        arrays[f"layer{index}/{stage}/weight"] = compact_integers(weight)
-    for (index, stage), values in sorted(network.biases.items()):
-        arrays[f"layer{index}/{stage}/bias"] = compact_integers(values)
-    for (index, stage), values in sorted(network.multipliers.items()):
-        arrays[f"layer{index}/{stage}/multiplier"] = compact_integers(values)
+    for name, tensors in network.arrays().items():
+        for (index, stage), values in sorted(tensors.items()):
+            arrays[f"layer{index}/{stage}/{name}"] = compact_integers(values)
     arrays["workload/name"] = utf8_array(workload.name)
     for key in WORKLOAD_INTEGERS:
         value = getattr(workload, key)
@@ -208,27 +220,37 @@ def _read_workload(fields: Fields, manifest: Manifest) -> Workload:
     )
 
 
+def _array_limits(step: Step) -> dict[str, tuple[tuple[int | None, ...], int, int]]:
+    """Return name to (shape, lowest, highest) of the parameters that a stage has."""
+    found: dict[str, tuple[tuple[int | None, ...], int, int]] = {}
+    epilogue = step.epilogue
+    if step.weight is not None:
+        limit = step.weight.magnitude
+        found["weight"] = ((step.inputs, step.channels), -limit, limit - 1)
+    if epilogue.bias_bits:
+        limit = 1 << (epilogue.bias_bits - 1)
+        found["bias"] = ((step.channels,), -limit, limit - 1)
+    if epilogue.multiplier.kind == "channel":
+        found["multiplier"] = ((step.channels,), 0, (1 << epilogue.multiplier.bits) - 1)
+    if step.attention is not None:
+        found["exponential"] = ((None,), 0, (1 << step.attention.bits) - 1)
+    if step.activation == "elu":
+        limit = 1 << (epilogue.output.bits - 1)
+        found["activation"] = ((limit,), -limit, 0)
+    return found
+
+
 def _read_network(fields: Fields, manifest: Manifest) -> Network:
-    weights: dict[Key, IntArray] = {}
-    biases: dict[Key, IntArray] = {}
-    multipliers: dict[Key, IntArray] = {}
+    network = Network(manifest, {})
+    arrays = network.arrays()
     for step in manifest.steps():
-        prefix = f"layer{step.key[0]}/{step.key[1]}"
-        channels = (step.channels,)
-        if step.weight is not None:
-            magnitude = step.weight.magnitude
-            weights[step.key] = fields.integers(
-                f"{prefix}/weight", (step.inputs, step.channels), -magnitude, magnitude - 1
-            )
-        if step.epilogue.bias_bits:
-            limit = 1 << (step.epilogue.bias_bits - 1)
-            biases[step.key] = fields.integers(f"{prefix}/bias", channels, -limit, limit - 1)
-        multiplier = step.epilogue.multiplier
-        if multiplier.kind == "channel":
-            multipliers[step.key] = fields.integers(
-                f"{prefix}/multiplier", channels, 0, (1 << multiplier.bits) - 1
-            )
-    return Network(manifest, weights, biases, multipliers)
+        index, stage = step.key
+        for name, (shape, low, high) in _array_limits(step).items():
+            values = fields.integers(f"layer{index}/{stage}/{name}", shape, low, high)
+            if name == "exponential" and not values.size:
+                fields.fail(f"layer{index}/{stage}/{name}", "an empty table")
+            arrays[name][step.key] = values
+    return network
 
 
 def _known_arrays(manifest: Manifest) -> list[str]:
@@ -238,10 +260,7 @@ def _known_arrays(manifest: Manifest) -> list[str]:
     workload += [f"mask/{name}" for name in MASKS]
     names = ["manifest", *(f"workload/{name}" for name in workload)]
     for step in manifest.steps():
-        prefix = f"layer{step.key[0]}/{step.key[1]}"
-        names += [f"{prefix}/weight"] if step.weight is not None else []
-        names += [f"{prefix}/bias"] if step.epilogue.bias_bits else []
-        names += [f"{prefix}/multiplier"] if step.epilogue.multiplier.kind == "channel" else []
+        names += [f"layer{step.key[0]}/{step.key[1]}/{name}" for name in _array_limits(step)]
     unused = set()
     if manifest.edge is None:
         unused.add("workload/edge_codes")

@@ -49,10 +49,11 @@ class Multiplier(Record, frozen=True):
     """The unsigned factor M of an epilogue: per layer, per output channel, or per node.
 
     `bits` is M's width. A `layer` multiplier has its `value` here; a `channel` multiplier is the
-    array `layerI/STAGE/multiplier`; a `node` multiplier is the node table named `table`.
+    array `layerI/STAGE/multiplier`; a `node` multiplier is the node table named `table`; a
+    `reciprocal` is one over the row's sum of attention, computed (`golden.attention_unit`).
     """
 
-    kind: Literal["layer", "channel", "node"]
+    kind: Literal["layer", "channel", "node", "reciprocal"]
     bits: Annotated[int, msgspec.Meta(ge=1, le=MAX_MULTIPLIER_BITS)] = 1
     value: Annotated[int, msgspec.Meta(ge=0, lt=1 << MAX_MULTIPLIER_BITS)] = 1
     table: str = ""

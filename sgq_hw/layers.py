@@ -6,11 +6,50 @@ know the kinds.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from sgq_hw.formats import Epilogue, Format, Key, Positive, Record
+import msgspec
 
-Operation = Literal["combine", "aggregate", "readout"]
+from sgq_hw.formats import MAX_SHIFT, Bits, Epilogue, Format, Key, Positive, Record
+
+Operation = Literal["combine", "aggregate", "attend", "readout"]
+
+
+class GatAttention(Record, frozen=True):
+    """How GAT weighs a row's neighbours; formulas in `golden.attention_unit`.
+
+    Attributes:
+        heads: Number of heads.
+        bits: Width of an unnormalised weight.
+        index_shift: From a difference of logits to an index of the table of exponentials, the array
+            `layerI/aggregate/exponential`.
+        slope_code, slope_shift: The leaky slope is `slope_code / 2**slope_shift`.
+        bound: Upper bound of a row's logits: exact over its neighbours, or over all nodes.
+    """
+
+    heads: Positive
+    bits: Bits
+    index_shift: Annotated[int, msgspec.Meta(ge=0, le=MAX_SHIFT)]
+    slope_code: Annotated[int, msgspec.Meta(ge=0, le=256)]
+    slope_shift: Annotated[int, msgspec.Meta(ge=0, le=8)]
+    bound: Literal["row", "global"]
+
+
+class AgnnAttention(Record, frozen=True):
+    """How AGNN weighs a row's neighbours: by `beta` times the cosine.
+
+    Attributes:
+        bits, index_shift: As of GAT.
+        score_bits: Width of a logit, two's complement.
+        norm_bits: Width of a reciprocal norm.
+        beta: On the grid of the logits.
+    """
+
+    bits: Bits
+    index_shift: Annotated[int, msgspec.Meta(ge=0, le=MAX_SHIFT)]
+    score_bits: Annotated[int, msgspec.Meta(ge=2, le=16)]
+    norm_bits: Annotated[int, msgspec.Meta(ge=2, le=16)]
+    beta: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +58,9 @@ class Step:
 
     Attributes:
         key: Layer and stage name.
-        operation: `combine` (features times weights), `aggregate` (graph times features) or
-            `readout` (sum of the nodes of each graph).
+        operation: `combine` (features times weights), `aggregate` (graph times features), `attend`
+            (mean of the neighbours, weighed by attention) or `readout` (sum of the nodes of each
+            graph).
         source: Stage whose result is read, None for the network's input.
         inputs: Channels of the source.
         channels: Channels of the result.
@@ -28,6 +68,9 @@ class Step:
         weight: Format of the weights of a combination.
         addend: Stage whose result the epilogue adds, times `addend_factor`.
         addend_factor: Constant on the grid of the products.
+        attention: How an `attend` weighs the neighbours.
+        scores: Stage whose result holds the scores of targets, then of sources (GAT).
+        activation: What a stored table does to the rounded codes.
     """
 
     key: Key
@@ -39,6 +82,9 @@ class Step:
     weight: Format | None = None
     addend: Key | None = None
     addend_factor: int = 0
+    attention: GatAttention | AgnnAttention | None = None
+    scores: Key | None = None
+    activation: Literal["none", "elu"] = "none"
 
     @property
     def name(self) -> str:
@@ -133,6 +179,59 @@ class GinLayer(Record, frozen=True, tag_field="kind", tag="gin"):
         ]  # fmt: skip
 
 
+class GatLayer(Record, frozen=True, tag_field="kind", tag="gat"):
+    """Graph attention (Velickovic et al. 2018); heads lie side by side in the channels.
+
+    `score` holds, for every node, the logits it adds as target and then as source, a column a head:
+    two more columns of weights for each head, X (W a).
+    """
+
+    kind: ClassVar[str] = "gat"
+    in_channels: Positive
+    out_channels: Positive
+    weight: Format
+    combine: Epilogue
+    score_weight: Format
+    score: Epilogue
+    attention: GatAttention
+    aggregate: Epilogue
+    activation: Literal["none", "elu"]
+
+    def steps(self, index: int, source: Key | None) -> list[Step]:
+        """Return the stages of layer `index`, which reads `source`."""
+        inputs, outputs = self.in_channels, self.out_channels
+        combine, score = (index, "combine"), (index, "score")
+        return [
+            Step(combine, "combine", source, inputs, outputs, self.combine, self.weight),
+            Step(score, "combine", source, inputs, 2 * self.attention.heads, self.score,
+                 self.score_weight),
+            Step((index, "aggregate"), "attend", combine, outputs, outputs, self.aggregate,
+                 attention=self.attention, scores=score, activation=self.activation),
+        ]  # fmt: skip
+
+
+class AgnnLayer(Record, frozen=True, tag_field="kind", tag="agnn"):
+    """Attention-based propagation (Thekumparampil et al. 2018): no weights but `beta`."""
+
+    kind: ClassVar[str] = "agnn"
+    in_channels: Positive
+    attention: AgnnAttention
+    aggregate: Epilogue
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the result."""
+        return self.in_channels
+
+    def steps(self, index: int, source: Key | None) -> list[Step]:
+        """Return the stages of layer `index`, which reads `source`."""
+        channels = self.in_channels
+        return [
+            Step((index, "aggregate"), "attend", source, channels, channels, self.aggregate,
+                 attention=self.attention),
+        ]  # fmt: skip
+
+
 class LinearLayer(Record, frozen=True, tag_field="kind", tag="linear"):
     """Features times weights, without the graph."""
 
@@ -167,7 +266,8 @@ class ReadoutLayer(Record, frozen=True, tag_field="kind", tag="readout"):
         return [Step((index, "readout"), "readout", source, channels, channels, self.readout)]
 
 
-Layer = GcnLayer | SageLayer | GinLayer | LinearLayer | ReadoutLayer
+Layer = GcnLayer | SageLayer | GinLayer | GatLayer | AgnnLayer | LinearLayer | ReadoutLayer
 LAYER_KINDS = tuple(
-    layer.kind for layer in (GcnLayer, SageLayer, GinLayer, LinearLayer, ReadoutLayer)
+    layer.kind
+    for layer in (GcnLayer, SageLayer, GinLayer, GatLayer, AgnnLayer, LinearLayer, ReadoutLayer)
 )

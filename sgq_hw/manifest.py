@@ -6,7 +6,7 @@ import msgspec
 
 from sgq_hw.errors import InputError
 from sgq_hw.formats import MAX_MULTIPLIER_BITS, Bits, Format, Key, Positive, Record, Scale
-from sgq_hw.layers import LAYER_KINDS, GcnLayer, Layer, Step
+from sgq_hw.layers import LAYER_KINDS, AgnnAttention, GcnLayer, Layer, Step
 
 BUNDLE_FORMAT = "sgq-hw-bundle"
 BUNDLE_VERSION = 2
@@ -135,6 +135,7 @@ def check_manifest(manifest: Manifest) -> None:
     rows_are_graphs = False
     for step in manifest.steps():
         _check_step(step, tables, len(manifest.degree_splits) + 1)
+        _check_attention(step)
         _check_place(step, rows_are_graphs)
         rows_are_graphs |= step.operation == "readout"
 
@@ -168,6 +169,26 @@ def _check_step(step: Step, tables: dict[str, NodeTable], buckets: int) -> None:
         raise InputError(f"{where}.multiplier.bits: not those of its table")
     if multiplier.kind == "layer" and multiplier.value >= 1 << multiplier.bits:
         raise InputError(f"{where}.multiplier.value: wider than its bits")
+
+
+def _check_attention(step: Step) -> None:
+    where = f"layers[{step.key[0]}]"
+    output, kind = step.epilogue.output, step.epilogue.multiplier.kind
+    if (kind == "reciprocal") != (step.operation == "attend"):
+        raise InputError(f"{where}.{step.key[1]}.multiplier.kind: '{kind}' in {step.operation}")
+    if step.activation == "elu" and (not output.signed or output.windows):
+        raise InputError(
+            f"{where}.{step.key[1]}.output: ELU needs signed codes without degree windows"
+        )
+    attention = step.attention
+    if isinstance(attention, AgnnAttention):
+        if abs(attention.beta) >= 1 << (attention.score_bits - 1):
+            raise InputError(f"{where}.attention.beta: wider than score_bits")
+    elif attention is not None:
+        if step.channels % attention.heads:
+            raise InputError(f"{where}.attention.heads: do not divide the channels")
+        if attention.slope_code > 1 << attention.slope_shift:
+            raise InputError(f"{where}.attention.slope_code: a slope above 1")
 
 
 def _check_windows(where: str, output: Format, buckets: int) -> None:
