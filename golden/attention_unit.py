@@ -22,6 +22,7 @@ from sgq_hw.golden.fixed_point import (
     check_bound,
     check_range,
     code_range,
+    round_shift,
     round_shift_by,
     saturate,
     signed_bits,
@@ -41,7 +42,7 @@ class AttentionTable:
 
     Attributes:
         codes: int64 [length], the weights of index 0, 1, ...; every later index has weight 0.
-        index_shift: `index = d >> index_shift`.
+        index_shift: `index = round_shift(d, index_shift)`.
         bits: Width of a weight.
     """
 
@@ -110,10 +111,10 @@ def _reduce_rows(indptr: IntArray, values: IntArray, operation: np.ufunc) -> Int
 
 def _bit_length(values: IntArray) -> IntArray:
     """Return the bit length of non-negative integers of at most `MAX_BITS` bits; 0 for 0."""
-    length: IntArray = np.frexp(values.astype(np.float64))[1].astype(np.int64)
+    length = np.asarray(np.frexp(values.astype(np.float64))[1], np.int64)
     # Above 53 bits the conversion may have rounded up to the next power of two.
     rounded_up = (values > 0) & ((values >> np.maximum(length - 1, 0)) == 0)
-    return length - rounded_up.astype(np.int64)
+    return np.where(rounded_up, length - 1, length)
 
 
 def _square_root(values: IntArray) -> IntArray:
@@ -316,8 +317,8 @@ def attention_table(
 
     `step = logit_scale << index_shift` with the smallest shift such that no index beyond the table
     can occur, or that the exponential beyond it rounds to 0 anyway: `length * step` covers
-    `ln(2 * (2**bits - 1))`. Using a step's left edge for all of it makes weights larger by a
-    factor of up to `exp(step)`; what all of a row have in common cancels in the mean.
+    `ln(2 * (2**bits - 1))`. The step limits what more `bits` are worth: 256 entries suit weights
+    of up to 8 bits, 1024 wider ones (docs/results/attention.md).
 
     Args:
         bits: Width of a weight, 1 to 16.
@@ -327,11 +328,11 @@ def attention_table(
             exponential limits it.
     """
     largest = (1 << bits) - 1
-    covered = math.log(2 * largest) / logit_scale
-    if largest_difference is not None:
-        covered = min(covered, largest_difference + 1)
     shift = 0
-    while length << shift < covered:
+    while (length << shift) * logit_scale < math.log(2 * largest):
+        half = (1 << shift) >> 1
+        if largest_difference is not None and largest_difference + half < length << shift:
+            break
         shift += 1
     step = logit_scale * (1 << shift)
     codes = [math.floor(largest * math.exp(-k * step) + 0.5) for k in range(length)]
@@ -341,7 +342,10 @@ def attention_table(
 def attention_weights(
     indptr: IntArray, logits: IntArray, bounds: IntArray, table: AttentionTable
 ) -> AttentionWeights:
-    """Look up every edge's weight: `T[max(bound_i - logit, 0) >> index_shift]`.
+    """Look up every edge's weight: `T[round_shift(max(bound_i - logit, 0), index_shift)]`.
+
+    The index is rounded, not cut: cutting would favour all entries but the row's largest, whose
+    difference of 0 no cut makes smaller. Hardware adds the half to the bound, once a row.
 
     Args:
         indptr: int64 [rows + 1].
@@ -350,7 +354,7 @@ def attention_weights(
         table: Exponentials; an index beyond them has weight 0.
     """
     difference = np.maximum(bounds[_row_of(indptr)] - logits, 0)
-    index = np.minimum(difference >> np.int64(table.index_shift), len(table.codes))
+    index = np.minimum(round_shift(difference, table.index_shift), len(table.codes))
     codes = np.append(table.codes, 0)[index]
     lost = _reduce_rows(indptr, codes, np.maximum)[np.diff(indptr) > 0] == 0
     return AttentionWeights(codes, int(np.count_nonzero(lost)))

@@ -108,7 +108,7 @@ def scalar_agnn(graph: Csr, features: IntArray, beta: int, norm_bits: int) -> li
 
 
 def scalar_weight(difference: int, table: AttentionTable) -> int:
-    index = max(difference, 0) >> table.index_shift
+    index = scalar_round_shift(max(difference, 0), table.index_shift)
     return int(table.codes[index]) if index < len(table.codes) else 0
 
 
@@ -356,8 +356,12 @@ def test_table_of_a_limited_difference_is_finer() -> None:
     """AGNN's logits span 2 |beta|: the table covers no more, and none of them falls outside."""
     wide, fine = attention_table(8, 2.0**-10), attention_table(8, 2.0**-10, 256, 2 * 1024)
     assert fine.index_shift < wide.index_shift
-    assert (2 * 1024) >> fine.index_shift < 256
-    assert (2 * 1024) >> (fine.index_shift - 1) >= 256
+    assert scalar_round_shift(2 * 1024, fine.index_shift) < 256
+    assert scalar_round_shift(2 * 1024, fine.index_shift - 1) >= 256
+    largest = attention_weights(
+        np.array([0, 1]), np.array([[-1024]]), agnn_bounds(1, -1024), fine
+    ).codes
+    assert abs(int(largest[0, 0]) - 255 * math.exp(-2)) <= 0.5
 
 
 def test_weights_beyond_the_table_and_above_the_bound() -> None:
@@ -455,16 +459,16 @@ def test_row_without_neighbours_is_the_rounded_bias() -> None:
     assert attend(False) == [[4, 0]] * 3  # ReLU
 
 
-def error_bound(
-    step: float, bits: int, degree: IntArray, mass: npt.NDArray[np.float64]
-) -> Any:
+def error_bound(step: float, bits: int, degree: IntArray, mass: npt.NDArray[np.float64]) -> Any:
     """Proved bound of the L1 distance of normalised weights from the softmax of the same logits.
 
-    Weights before rounding are off by factors in [1, exp(step)), which moves normalised weights by
-    at most 2 tanh(step / 4); rounding each by half an LSB adds degree / (largest weight * mass),
-    where mass >= 1 is the row's sum of exp(-d).
+    Weights before rounding are off by factors within exp(-step / 2) and exp(step / 2), which moves
+    normalised weights by at most 2 tanh(step / 4). Rounding each by half an LSB adds degree over
+    their sum in LSBs, which is at least the largest weight (the row's maximum has d = 0) and at
+    least `mass`, the row's sum of exp(-d), times the least factor.
     """
-    return 2 * math.tanh(step / 4) + degree / ((2**bits - 1) * mass)
+    total = (2**bits - 1) * np.maximum(1, mass * math.exp(-step / 2))
+    return 2 * math.tanh(step / 4) + degree / total
 
 
 @pytest.mark.parametrize("att_bits", [2, 4, 8, 12, 16])
@@ -493,7 +497,7 @@ def test_error_against_float_softmax_keeps_the_proved_bound(att_bits: int, lengt
     step = scale / 64 * 2**table.index_shift
     degree = np.diff(graph[0])[:, np.newaxis]
     # Weights of both sides sum to 1, so an error moves codes across at most the range of 255.
-    distance = error_bound(step, att_bits, degree, np.maximum(mass, 1))
+    distance = error_bound(step, att_bits, degree, mass)
     allowed = distance * 127.5 + 128 * 2.0**-15 + 2.0 ** (shift - 16)
     assert (np.abs(result * 2.0 ** (shift - 15) - exact) <= allowed).all()
 
