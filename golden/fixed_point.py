@@ -72,6 +72,16 @@ def round_shift(values: IntArray, shift: int) -> IntArray:
     return (values + (np.int64(1) << np.int64(shift - 1))) >> np.int64(shift)
 
 
+def round_shift_by(values: IntArray, shifts: IntArray) -> IntArray:
+    """Apply `round_shift` with a shift of its own for each value.
+
+    Args:
+        values: int64, any shape, at most `MAX_BITS` bits with their rounding constants.
+        shifts: int64, broadcastable to `values`, 0 to `MAX_BITS` each.
+    """
+    return (values + ((np.int64(1) << shifts) >> np.int64(1))) >> shifts
+
+
 def saturate(values: IntArray, bits: int, signed: bool) -> IntArray:
     """Clamp to the code range of a format; never wraps."""
     low, high = code_range(bits, signed)
