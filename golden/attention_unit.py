@@ -27,8 +27,10 @@ from sgq_hw.golden.fixed_point import (
     saturate,
     signed_bits,
 )
+from sgq_hw.layers import AgnnAttention, GatAttention
 
 SCORE_BITS = 12
+MAX_SCORE_BITS = 16
 NORM_BITS = 12
 SLOPE_CODE, SLOPE_SHIFT = 13, 6  # 13 / 64 = 0.203 stands for GAT's 0.2
 TABLE_LENGTH = 256
@@ -363,6 +365,43 @@ def attention_weights(
 # ---- weighted mean ----------------------------------------------------------------------------
 
 
+def edge_weights(
+    indptr: IntArray,
+    indices: IntArray,
+    attention: GatAttention | AgnnAttention,
+    table: AttentionTable,
+    features: IntArray,
+    magnitude: int,
+    scores: IntArray | None,
+) -> AttentionWeights:
+    """Compute the unnormalised weight of every edge as a layer's record says.
+
+    Args:
+        indptr: int64 [rows + 1].
+        indices: int64 [edges].
+        attention: The layer's record.
+        table: Exponentials.
+        features: Codes, int64 [nodes, heads * channels].
+        magnitude: Declared largest absolute feature code.
+        scores: GAT: codes as targets, then as sources, int64 [nodes, 2 * heads].
+    """
+    if isinstance(attention, AgnnAttention):
+        logits = agnn_logits(
+            indptr, indices, features, magnitude, attention.beta, attention.score_bits,
+            attention.norm_bits,
+        )  # fmt: skip
+        bounds = agnn_bounds(len(indptr) - 1, attention.beta)
+        return attention_weights(indptr, logits, bounds, table)
+    assert scores is not None
+    target, source = scores[:, : attention.heads], scores[:, attention.heads :]
+    slope = {"slope_code": attention.slope_code, "slope_shift": attention.slope_shift}
+    logits = gat_logits(indptr, indices, target, source, MAX_SCORE_BITS, **slope)
+    bounds = gat_bounds(
+        indptr, indices, target, source, attention.bound, MAX_SCORE_BITS, **slope
+    )
+    return attention_weights(indptr, logits, bounds, table)
+
+
 def reciprocals(denominators: IntArray) -> tuple[IntArray, IntArray]:
     """Return exponents e and reciprocals R with `R / 2**(e + 15) ~ 1 / den`, rounded down.
 
@@ -413,6 +452,36 @@ def attention_bound(
     return AttentionBound(exponent, numerator_bits, total_bits)
 
 
+def attention_sums(
+    indptr: IntArray, indices: IntArray, weights: IntArray, features: IntArray
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Return numerators, reciprocals R and their exponents e, each int64 [rows, heads * channels].
+
+    Args:
+        indptr: int64 [rows + 1].
+        indices: int64 [edges].
+        weights: Unsigned weights, int64 [edges, heads].
+        features: Codes of one grid, int64 [nodes, heads * channels], head by head.
+    """
+    heads = weights.shape[1]
+    channels = features.shape[1] // heads
+    numerator = np.concatenate(
+        [
+            aggregation_unit(
+                indptr,
+                indices,
+                weights[:, head],
+                features[:, head * channels : (head + 1) * channels],
+            )
+            for head in range(heads)
+        ],
+        axis=1,
+    )
+    exponents, factors = reciprocals(_reduce_rows(indptr, weights, np.add))
+    exponents, factors = (np.repeat(table, channels, axis=1) for table in (exponents, factors))
+    return numerator, factors, exponents
+
+
 def attention_unit(
     indptr: IntArray,
     indices: IntArray,
@@ -459,22 +528,7 @@ def attention_unit(
     check_range(weights, *code_range(att_bits, False), "attention: weight")
     check_range(features, -magnitude, magnitude, "attention: feature code")
     check_range(bias, *(code_range(bias_bits, True) if bias_bits else (0, 0)), "attention: bias")
-    heads = weights.shape[1]
-    channels = features.shape[1] // heads
-    numerator = np.concatenate(
-        [
-            aggregation_unit(
-                indptr,
-                indices,
-                weights[:, head],
-                features[:, head * channels : (head + 1) * channels],
-            )
-            for head in range(heads)
-        ],
-        axis=1,
-    )
-    exponents, factors = reciprocals(_reduce_rows(indptr, weights, np.add))
-    exponents, factors = (np.repeat(table, channels, axis=1) for table in (exponents, factors))
+    numerator, factors, exponents = attention_sums(indptr, indices, weights, features)
     total = numerator * factors + (bias << exponents)
     return saturate(round_shift_by(total, shift + exponents), bits, signed)
 

@@ -7,7 +7,9 @@ formats and capacities keep every sum exact.
 from dataclasses import dataclass
 
 from sgq_hw.formats import Epilogue, Key
+from sgq_hw.golden.attention_unit import attention_bound
 from sgq_hw.golden.fixed_point import check_bound, signed_bits
+from sgq_hw.layers import Step
 from sgq_hw.manifest import Manifest
 
 
@@ -42,6 +44,20 @@ def epilogue_total_bits(accumulator: int, epilogue: Epilogue, addend: int = 0) -
     return signed_bits(-total, total)
 
 
+def _attention_bound(step: Step, magnitude: int, max_row_edges: int) -> StageBound:
+    assert step.attention is not None
+    exponents = [window.exponent for window in step.epilogue.output.windows]
+    bound = attention_bound(
+        max_row_edges,
+        step.attention.bits,
+        magnitude,
+        step.epilogue.bias_bits,
+        step.epilogue.shift + max(exponents, default=0),
+    )
+    numerator = max_row_edges * ((1 << step.attention.bits) - 1) * magnitude
+    return StageBound(numerator, bound.numerator_bits, bound.total_bits)
+
+
 def stage_bounds(
     manifest: Manifest, max_row_nonzeros: int, max_row_edges: int, max_graph_nodes: int = 0
 ) -> dict[Key, StageBound]:
@@ -69,6 +85,10 @@ def stage_bounds(
             accumulator = terms * operand * step.weight.magnitude
         elif step.operation == "aggregate":
             accumulator = max_row_edges * edge * operand
+        elif step.attention is not None:
+            bounds[step.key] = _attention_bound(step, operand, max_row_edges)
+            magnitudes[step.key] = step.epilogue.output.magnitude
+            continue
         else:
             accumulator = max_graph_nodes * operand
         addend = 0 if step.addend is None else magnitudes[step.addend] * step.addend_factor

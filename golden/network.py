@@ -7,12 +7,19 @@ from scipy import sparse
 from sgq_hw.bundle import Bundle, Network, Workload
 from sgq_hw.formats import Key
 from sgq_hw.golden.aggregation_unit import aggregation_unit
+from sgq_hw.golden.attention_unit import (
+    AttentionTable,
+    attention_sums,
+    attention_unit,
+    edge_weights,
+    elu,
+)
 from sgq_hw.golden.bounds import StageBound, stage_bounds
 from sgq_hw.golden.combination_unit import combination_unit
 from sgq_hw.golden.fixed_point import IntArray, check_range
 from sgq_hw.golden.readout_unit import readout_unit
 from sgq_hw.golden.requantize import requantize, requantize_windows
-from sgq_hw.layers import Step
+from sgq_hw.layers import AgnnAttention, Step
 
 Trace = dict[Key, IntArray]
 """`(layer, stage)` to the codes int64 [nodes, channels] that the stage wrote, in running order."""
@@ -52,6 +59,36 @@ def _accumulate(
     return readout_unit(workload.graph_of_node, features)
 
 
+def _attend(
+    network: Network, workload: Workload, step: Step, trace: Trace, magnitude: int
+) -> IntArray:
+    """Return the codes of a stage with attention, before a table's activation."""
+    assert step.source is not None
+    indptr, indices = workload.indptr, workload.indices
+    features, attention, epilogue = trace[step.source], step.attention, step.epilogue
+    assert attention is not None
+    scores = None if step.scores is None else trace[step.scores]
+    table = AttentionTable(
+        network.exponentials[step.key], attention.index_shift, attention.bits
+    )
+    weights = edge_weights(
+        indptr, indices, attention, table, features, magnitude, scores
+    ).codes
+    bias = network.biases.get(step.key, np.zeros((), np.int64))
+    if not epilogue.output.windows:
+        return attention_unit(
+            indptr, indices, weights, features, att_bits=attention.bits, magnitude=magnitude,
+            bias=bias, bias_bits=epilogue.bias_bits, shift=epilogue.shift,
+            bits=epilogue.output.bits, signed=epilogue.output.signed,
+        )  # fmt: skip
+    assert workload.buckets is not None
+    numerator, factors, exponents = attention_sums(indptr, indices, weights, features)
+    return requantize_windows(
+        numerator, factors, bias << exponents, epilogue.shift + exponents,
+        epilogue.output.windows, epilogue.output.signed, workload.buckets,
+    )  # fmt: skip
+
+
 def _epilogue(
     network: Network, workload: Workload, step: Step, sums: IntArray, addend: IntArray | None
 ) -> IntArray:
@@ -79,15 +116,23 @@ def run(network: Network, workload: Workload) -> Trace:
     Raises:
         BoundError: an accumulator could exceed 62 bits or left its proved range.
     """
+    manifest = network.manifest
     bounds = stage_bounds(
-        network.manifest,
+        manifest,
         int(np.diff(workload.x_indptr).max(initial=0)),
         int(np.diff(workload.indptr).max(initial=0)),
         0 if workload.graph_of_node is None else int(np.bincount(workload.graph_of_node).max()),
     )
     trace: Trace = {}
+    magnitudes: dict[Key | None, int] = {None: manifest.input.magnitude}
     inputs = input_matrix(network, workload)
-    for step in network.manifest.steps():
+    for step in manifest.steps():
+        magnitudes[step.key] = step.epilogue.output.magnitude
+        if step.operation == "attend":
+            codes = _attend(network, workload, step, trace, magnitudes[step.source])
+            elu_table = network.activations.get(step.key)
+            trace[step.key] = codes if elu_table is None else elu(codes, elu_table)
+            continue
         features = inputs if step.source is None else trace[step.source]
         bound = bounds[step.key]
         sums = _accumulate(network, workload, step, features, bound)
@@ -126,6 +171,11 @@ def useful_macs(network: Network, workload: Workload, trace: Trace) -> dict[Key,
     codes = workload.edge_codes
     edges = workload.num_edges if codes is None else int(np.count_nonzero(codes))
     for step in network.manifest.steps():
+        if step.operation == "attend":
+            # Score and weighted sum over true edges and heads; AGNN's score is a dot product.
+            cosine = isinstance(step.attention, AgnnAttention)
+            result[step.key] = workload.num_edges * step.channels * (2 if cosine else 1)
+            continue
         if step.operation == "aggregate":
             terms = edges
         elif step.operation == "readout":

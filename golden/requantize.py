@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sgq_hw.formats import Window
-from sgq_hw.golden.fixed_point import IntArray, round_shift, saturate
+from sgq_hw.golden.fixed_point import IntArray, code_range, round_shift, round_shift_by, saturate
 
 
 def requantize(
@@ -46,7 +46,7 @@ def requantize_windows(
     accumulator: IntArray,
     multiplier: IntArray,
     bias: IntArray,
-    shift: int,
+    shift: int | IntArray,
     windows: Sequence[Window],
     signed: bool,
     buckets: IntArray,
@@ -62,8 +62,8 @@ def requantize_windows(
     Args:
         accumulator: int64 [rows, channels], exact sums.
         multiplier: Unsigned M, broadcastable: scalar, [channels], or [rows, 1].
-        bias: Scalar or [channels], on the grid of `accumulator * multiplier`.
-        shift: S >= 0.
+        bias: Broadcastable to [rows, channels], on the grid of `accumulator * multiplier`.
+        shift: S >= 0, broadcastable to [rows, channels].
         windows: One for each bucket.
         signed: Whether codes are two's complement.
         buckets: Bucket of each row, int64 [rows].
@@ -73,18 +73,10 @@ def requantize_windows(
     Returns:
         Words as the consumer sees them, int64 [rows, channels].
     """
-    words = np.zeros(accumulator.shape, np.int64)
-    for bucket, window in enumerate(windows):
-        rows = np.flatnonzero(buckets == bucket)
-        codes = requantize(
-            accumulator[rows],
-            multiplier[rows] if multiplier.ndim == accumulator.ndim else multiplier,
-            bias,
-            shift + window.exponent,
-            window.bits,
-            signed,
-            None if addend is None else addend[rows],
-            addend_factor,
-        )
-        words[rows] = codes << np.int64(window.exponent)
-    return words
+    limits = np.array([code_range(window.bits, signed) for window in windows], np.int64)[buckets]
+    exponents = np.array([window.exponent for window in windows], np.int64)[buckets][:, np.newaxis]
+    total = accumulator * multiplier + bias
+    if addend is not None:
+        total = total + addend * np.int64(addend_factor)
+    codes = np.clip(round_shift_by(total, shift + exponents), limits[:, :1], limits[:, 1:])
+    return np.asarray(codes << exponents, np.int64)
