@@ -224,6 +224,8 @@ def graph_set_from_arrays(arrays: Mapping[str, npt.NDArray[Any]], where: str) ->
     fields.only(SET_KEYS)
     n = union.num_nodes
     y = fields.integers("set/y", (None,), 0, MAX_LABEL)
+    if not y.size:
+        fields.fail("set/y", "no graphs")
     graph_of_node = fields.integers("set/graph_of_node", (n,), 0, y.size - 1)
     # From 0 to the last graph in steps of 0 or 1: ascending, and no graph without nodes.
     steps = np.diff(graph_of_node, prepend=-1, append=y.size)

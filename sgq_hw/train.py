@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from sgq_hw.errors import InputError, ToolError
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
-from sgq_hw.models import MODELS, Recipe, recipe_for
+from sgq_hw.models import GRAPH_MODELS, MODELS, Recipe, recipe_for
 from sgq_hw.models.layout import AGNN_LAYERS
 from sgq_hw.node_sets import MASKS
 from sgq_hw.trained import (
@@ -68,7 +68,7 @@ def train(
         ToolError: PyTorch is not installed.
     """
     _check_model(model, data)
-    given = {
+    given: dict[str, Any] = {
         "hidden": hidden, "layers": layers, "epochs": epochs,
         "lr": lr, "weight_decay": weight_decay, "dropout": dropout,
     }  # fmt: skip
@@ -143,8 +143,9 @@ def _require_torch() -> None:
 def _check_model(model: str, data: Graph | GraphSet) -> None:
     if model not in MODELS:
         raise InputError(f"train: model: {model} is not one of {', '.join(MODELS)}")
-    if isinstance(data, GraphSet) and model != "gin":
-        raise InputError(f"train: model: {model} does not classify graphs; gin does")
+    if isinstance(data, GraphSet) and model not in GRAPH_MODELS:
+        known = ", ".join(GRAPH_MODELS)
+        raise InputError(f"train: model: {model} does not classify graphs; known: {known}")
 
 
 def _check_numbers(model: str, recipe: Recipe, seed: int) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sgq_hw.fields import Fields, utf8_array
 from sgq_hw.graph_sets import SET_KEYS, GraphSet, graph_set_from_arrays, graph_set_to_arrays
 from sgq_hw.graphs import GRAPH_KEYS, Graph, graph_from_arrays, graph_to_arrays
-from sgq_hw.models import MODELS
+from sgq_hw.models import GRAPH_MODELS, MODELS
 from sgq_hw.models.layout import LayoutError, check_layers, kinds_of, layer_shapes
 from sgq_hw.npz import read_npz, write_npz
 
@@ -119,12 +119,8 @@ def load_trained(path: Path) -> tuple[TrainedModel, Graph | GraphSet]:
     fields = Fields(arrays, str(path))
     manifest = _read_manifest(fields)
     of_graphs = any(name.startswith("set/") for name in arrays)
-    shapes = {
-        f"layer{index}/{name}": tuple(shape)
-        for index, layer in enumerate(manifest.layers)
-        for name, shape in layer.shapes.items()
-    }
-    fields.only(["manifest", *shapes, *GRAPH_KEYS, *(SET_KEYS if of_graphs else ())])
+    if of_graphs and manifest.model not in GRAPH_MODELS:
+        fields.fail("manifest", f"model: {manifest.model} does not classify graphs")
     data: Graph | GraphSet
     if of_graphs:
         data = graph_set_from_arrays(arrays, str(path))
@@ -136,6 +132,12 @@ def load_trained(path: Path) -> tuple[TrainedModel, Graph | GraphSet]:
         outputs = check_layers(kinds, layers, data.num_features)
     except LayoutError as error:
         fields.fail("manifest", str(error))
+    shapes = {
+        f"layer{index}/{name}": tuple(shape)
+        for index, layer in enumerate(manifest.layers)
+        for name, shape in layer.shapes.items()
+    }
+    fields.only(["manifest", *shapes, *GRAPH_KEYS, *(SET_KEYS if of_graphs else ())])
     if data.num_classes > outputs:
         y = "set/y" if of_graphs else "graph/y"
         fields.fail(y, f"{data.num_classes} classes, but the network has {outputs} outputs")

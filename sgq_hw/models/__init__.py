@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 MODELS: Final = ("gcn", "gat", "agnn", "sage", "gin")
+GRAPH_MODELS: Final = ("gin",)  # those that also classify whole graphs
 
 
 @dataclass(frozen=True)

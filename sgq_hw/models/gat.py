@@ -31,7 +31,7 @@ class GAT(Network):
     @staticmethod
     def initial(features: int, hidden: int, classes: int, layers: int) -> dict[str, Tensor]:
         """Draw the parameters of a new network from PyTorch's random state."""
-        parameters = {}
+        parameters: dict[str, Tensor] = {}
         inputs = features
         for layer in range(layers):
             heads, channels = (1, classes) if layer == layers - 1 else (HEADS, hidden)

@@ -34,7 +34,7 @@ class GIN(Network):
     @staticmethod
     def initial(features: int, hidden: int, classes: int, layers: int) -> dict[str, Tensor]:
         """Draw the parameters of a new network from PyTorch's random state."""
-        parameters = {}
+        parameters: dict[str, Tensor] = {}
         for layer in range(layers):
             inputs = features if layer == 0 else hidden
             outputs = classes if layer == layers - 1 else hidden
