@@ -17,8 +17,9 @@ from sgq_hw.cosim import cosim
 from sgq_hw.generate import generate
 from sgq_hw.golden.network import run as run_golden
 from sgq_hw.graphs import data_folder, load_graph
+from sgq_hw.models.catalogue import inputs_for
 from sgq_hw.models.fit import predict_logits
-from sgq_hw.models.gcn import GCN, gcn_inputs
+from sgq_hw.models.gcn import GCN
 from sgq_hw.quantize.config import uniform_config
 from sgq_hw.quantize.pipeline import quantize
 from sgq_hw.train import TrainedModel, train
@@ -46,8 +47,8 @@ def command(*arguments: str) -> Callable[[], object]:
 def golden_ratio(name: str, trained: TrainedModel, bundle: Bundle) -> float:
     """Return the golden model's time over PyTorch's float forward pass on the same graph."""
     graph = load_graph(name)
-    network = GCN.from_arrays(trained.weights, trained.biases)
-    inputs = gcn_inputs(graph)
+    network = GCN.from_arrays(trained.parameters)
+    inputs = inputs_for(GCN, graph)
     floats = median_seconds(lambda: predict_logits(network, inputs))
     integers = median_seconds(lambda: run_golden(bundle.network, bundle.workload))
     return integers / floats

@@ -97,23 +97,35 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("graph")
-@click.option("--model", default="gcn", show_default=True, help="Network: gcn.")
-@click.option("--hidden", type=int, default=16, show_default=True, help="Hidden channels.")
+@click.option(
+    "--model", default="gcn", show_default=True, help="Network: gcn, gat, agnn, sage or gin."
+)
+@click.option(
+    "--hidden", type=int, help="Hidden channels, default 16; of gat, channels a head, default 8."
+)
 @click.option("--epochs", type=int, help="Full-graph steps; default from the recipe.")
 @click.option("--split", type=int, default=0, show_default=True, help="Which of several splits.")
+@click.option("--fold", type=int, help="Of a set of graphs: which tenth tests, 0 to 9.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @_seed_option
 @_pickle_option
 @_json_option
 def train(
-    graph: str, model: str, hidden: int, epochs: int | None, split: int, output: Path, seed: int,
-    allow_pickle: bool, json_path: Path | None,
+    graph: str, model: str, hidden: int | None, epochs: int | None, split: int, fold: int | None,
+    output: Path, seed: int, allow_pickle: bool, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Train a float network on GRAPH: a name, an .npz, or a Planetoid folder."""
     from sgq_hw import train as training  # noqa: PLC0415
-    from sgq_hw.graphs import load_graph  # noqa: PLC0415
+    from sgq_hw.graph_sets import GraphSet, load_graph_set  # noqa: PLC0415
+    from sgq_hw.graphs import Graph, load_graph  # noqa: PLC0415
 
-    loaded = load_graph(graph, split=split, allow_pickle=allow_pickle)
+    loaded: Graph | GraphSet
+    if fold is None:
+        loaded = load_graph(graph, split=split, allow_pickle=allow_pickle)
+    elif split != 0:
+        raise InputError("give one of --split and --fold")
+    else:
+        loaded = load_graph_set(graph, fold=fold)
     trained = training.train(
         loaded, model=model, hidden=hidden, epochs=epochs, seed=seed, progress=True
     )
@@ -153,7 +165,7 @@ def quantize(
     from sgq_hw.train import load_trained  # noqa: PLC0415
 
     trained, graph = load_trained(network)
-    layers = len(trained.weights)
+    layers = trained.num_layers
     if config is not None:
         chosen = load_config(config, layers)
     else:

@@ -138,15 +138,19 @@ def load_graph(spec: str, *, split: int = 0, allow_pickle: bool = False) -> Grap
         if split != 0:
             raise InputError(f"karate: split: {split} is not 0, its only split")
         return karate_club()
-    path = _find(spec)
+    path = find_data(spec)
     if is_planetoid(path):
         name, arrays = read_planetoid(path, allow_pickle=allow_pickle)
         return _documented_form(Fields(arrays, f"{path}: ind.{name}"), name, split)
     return _documented_form(Fields(read_npz(path), str(path)), path.stem, split)
 
 
-def _find(spec: str) -> Path:
-    """Return the file or folder that `spec` means."""
+def find_data(spec: str) -> Path:
+    """Return the file or folder that `spec` means: a data set by name, or a path.
+
+    Raises:
+        InputError: nothing of that name.
+    """
     path = Path(spec)
     folder = data_folder()
     if folder is not None and spec == path.name and (folder / f"{spec}.npz").is_file():
@@ -160,7 +164,7 @@ def _find(spec: str) -> Path:
 def _documented_form(fields: Fields, name: str, split: int) -> Graph:
     """Check and convert one node set of the documented `.npz` form."""
     if "node_ptr" in fields:
-        fields.fail("node_ptr", "a set of many graphs; graph sets come in a later version")
+        fields.fail("node_ptr", "a set of many graphs, not one: it has folds (--fold), not splits")
     nodes, num_features = fields.integers("x_shape", (2,), 1)
     n, width = int(nodes), int(num_features)
     indptr, indices = fields.csr("indptr", "indices", n, n)

@@ -1,4 +1,4 @@
-"""The training loop: Adam on the training nodes, the best validation epoch kept."""
+"""The training loop: Adam on the training examples, the best validation epoch kept."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.functional import cross_entropy
 
 from sgq_hw.errors import InputError
+from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
 from sgq_hw.models import Recipe
-from sgq_hw.models.gcn import GCN, Array, GCNInputs
+from sgq_hw.models.catalogue import inputs_for
+from sgq_hw.models.inputs import Array, Inputs
+from sgq_hw.models.network import Network
+from sgq_hw.node_sets import MASKS
 from sgq_hw.progress import progress_bar
 
 
@@ -32,6 +37,39 @@ def reproducible(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What is learnt from or tested on.
+
+    Attributes:
+        inputs: what the network reads.
+        rows: int64 [examples], the rows of its logits that count.
+        labels: int64 [examples], their classes.
+    """
+
+    inputs: Inputs
+    rows: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+
+
+def examples_of(network: type[Network], data: Graph | GraphSet) -> dict[str, Examples]:
+    """Return the examples of every mask of `MASKS`.
+
+    Nodes are classified inside the whole graph. Of a graph set, each part holds its own graphs
+    only, so that the statistics of a training step never see a validation or test graph.
+    """
+    if isinstance(data, GraphSet):
+        parts = {mask: data.subset(data.labelled(mask)) for mask in MASKS}
+        return {
+            mask: Examples(inputs_for(network, part), np.arange(part.num_graphs), part.y)
+            for mask, part in parts.items()
+        }
+    assert data.y is not None
+    inputs = inputs_for(network, data)
+    rows = {mask: np.flatnonzero(data.labelled(mask)) for mask in MASKS}
+    return {mask: Examples(inputs, nodes, data.y[nodes]) for mask, nodes in rows.items()}
+
+
 @dataclass(frozen=True)
 class _Epoch:
     """How good the parameters after an epoch are; a later epoch must be strictly better."""
@@ -44,63 +82,69 @@ class _Epoch:
         return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
-def fit(network: GCN, inputs: GCNInputs, graph: Graph, recipe: Recipe, *, progress: bool) -> int:
+def fit(
+    network: Network, train: Examples, val: Examples, recipe: Recipe, *, name: str, progress: bool
+) -> int:
     """Train `network` in place, leave it with its best parameters, return that epoch (from 1).
 
     The best epoch has the highest validation accuracy; of equals, the lowest validation loss.
 
+    Args:
+        network: as `Network.to_train` returns it.
+        train: the examples of the loss.
+        val: the examples that choose the epoch.
+        recipe: epochs, learning rate and weight decay.
+        name: what the progress bar shows.
+        progress: show a bar, if stderr is a terminal.
+
     Raises:
         InputError: the loss becomes infinite or NaN.
     """
-    labels = torch.from_numpy(graph.y)
-    train_nodes, val_nodes = (
-        torch.from_numpy(np.flatnonzero(graph.labelled(mask)))
-        for mask in ("train_mask", "val_mask")
-    )
+    rows, labels = torch.from_numpy(train.rows), torch.from_numpy(train.labels)
+    val_rows, val_labels = torch.from_numpy(val.rows), torch.from_numpy(val.labels)
     optimizer = _optimizer(network, recipe)
-    best, best_parameters = _Epoch(), network.state_dict()
-    with progress_bar(f"train {graph.name}", recipe.epochs, enabled=progress) as advance:
+    best, best_state = _Epoch(), network.state_dict()
+    with progress_bar(f"train {name}", recipe.epochs, enabled=progress) as advance:
         for number in range(1, recipe.epochs + 1):
             network.train()
             optimizer.zero_grad()
-            loss = cross_entropy(network(inputs)[train_nodes], labels[train_nodes])
+            loss = cross_entropy(network(train.inputs)[rows], labels)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
-            output = predict_logits(network, inputs)
-            val_loss = cross_entropy(torch.from_numpy(output)[val_nodes], labels[val_nodes])
+            logits = predict_logits(network, val.inputs)
+            val_loss = cross_entropy(torch.from_numpy(logits)[val_rows], val_labels)
             if not torch.isfinite(loss) or not torch.isfinite(val_loss):
                 raise InputError(f"train: lr: {recipe.lr} makes training diverge, epoch {number}")
-            epoch = _Epoch(accuracy_percent(output, graph, "val_mask"), float(val_loss), number)
+            epoch = _Epoch(accuracy_percent(logits, val), float(val_loss), number)
             if epoch.better_than(best):
                 best = epoch
-                best_parameters = {k: v.clone() for k, v in network.state_dict().items()}
+                best_state = {k: v.clone() for k, v in network.state_dict().items()}
             advance()
-    network.load_state_dict(best_parameters)
+    network.load_state_dict(best_state)
     return best.number
 
 
-def _optimizer(network: GCN, recipe: Recipe) -> torch.optim.Adam:
-    """Return Adam with weight decay on the first layer only, as Kipf & Welling 2017 have it."""
-    rest = [*list(network.weights)[1:], *list(network.biases)[1:]]
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Adam:
+    """Return Adam with weight decay on what the network lets decay."""
+    decayed = [value for name, value in network.named.items() if network.decays(name)]
+    chosen = set(map(id, decayed))
     groups: list[dict[str, Any]] = [
-        {"params": [network.weights[0], network.biases[0]], "weight_decay": recipe.weight_decay},
-        {"params": rest},
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": [value for value in network.parameters() if id(value) not in chosen]},
     ]
     return torch.optim.Adam(groups, lr=recipe.lr)
 
 
-def predict_logits(network: GCN, inputs: GCNInputs) -> Array:
-    """Return the logits without dropout, float32 [n, classes]."""
+def predict_logits(network: Network, inputs: Inputs) -> Array:
+    """Return the logits without dropout, float32 [n, classes] or [graphs, classes]."""
     network.eval()
     with torch.no_grad():
         logits: Array = network(inputs).numpy()
     return logits
 
 
-def accuracy_percent(logits: Array, graph: Graph, mask: str) -> float:
-    """Return the percentage of the labelled nodes of `mask` whose class is right."""
-    nodes = graph.labelled(mask)
-    labels = np.full(graph.num_nodes, -1) if graph.y is None else graph.y
+def accuracy_percent(logits: Array, examples: Examples) -> float:
+    """Return the percentage of the examples whose class is right."""
     # NumPy's argmax takes the lowest index of equals, as the hardware does; PyTorch's need not.
-    return 100.0 * float(np.mean(logits[nodes].argmax(axis=1) == labels[nodes]))
+    return 100.0 * float(np.mean(logits[examples.rows].argmax(axis=1) == examples.labels))

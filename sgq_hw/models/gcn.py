@@ -3,108 +3,48 @@
     H = relu(A_hat X W0 + b0),  Y = A_hat H W1 + b1                  (equation 9, any depth)
     A_hat = D^-1/2 (A + I) D^-1/2                                    (section 2.2)
 
-D is the in-degree plus one. A self loop that the graph stores is that one: it counts once.
+D is the in-degree plus one.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from sgq_hw.graphs import Graph, input_row_factors, with_self_loops
-from sgq_hw.models.sparse import drop_values, sparse_product
-
-Array = npt.NDArray[np.float32]
-Matrix = sparse.csr_array[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class GCNInputs:
-    """What the network reads: X float32 [n, f], rows summing to one, and A_hat float32 [n, n]."""
-
-    features: Matrix
-    adjacency: Matrix
+from sgq_hw.graphs import Graph
+from sgq_hw.models.inputs import Inputs, Matrix, normalised_adjacency
+from sgq_hw.models.network import Network, glorot
+from sgq_hw.models.sparse import sparse_product
 
 
-def gcn_inputs(graph: Graph) -> GCNInputs:
-    """Return the row-normalised features and the normalised adjacency of `graph`."""
-    n = graph.num_nodes
-    indptr, indices = with_self_loops(graph)
-    degree = np.diff(indptr)  # in-degree plus one, the self loop counted once
-    scale = degree**-0.5
-    values = np.repeat(scale, degree) * scale[indices]
-    lengths = np.diff(graph.x_indptr)
-    factors = np.repeat(input_row_factors(graph), lengths)
-    raw = 1.0 if graph.x_values is None else graph.x_values
-    return GCNInputs(
-        features=_matrix(raw * factors, graph.x_indices, graph.x_indptr, (n, graph.num_features)),
-        adjacency=_matrix(values, indices, indptr, (n, n)),
-    )
+class GCN(Network):
+    """The network of any depth; dropout before every layer. Biases start at zero."""
 
+    @staticmethod
+    def initial(features: int, hidden: int, classes: int, layers: int) -> dict[str, Tensor]:
+        """Draw the parameters of a new network from PyTorch's random state."""
+        parameters = {}
+        widths = [features, *[hidden] * (layers - 1), classes]
+        for layer, (inputs, outputs) in enumerate(pairwise(widths)):
+            parameters[f"layer{layer}/combine/weight"] = glorot(inputs, outputs)
+            parameters[f"layer{layer}/bias"] = torch.zeros(outputs)
+        return parameters
 
-def _matrix(
-    values: npt.NDArray[np.float64],
-    indices: npt.NDArray[np.int64],
-    indptr: npt.NDArray[np.int64],
-    shape: tuple[int, int],
-) -> Matrix:
-    # int32 indices halve the traffic of the sparse products.
-    parts = (values.astype(np.float32), indices.astype(np.int32), indptr.astype(np.int32))
-    return sparse.csr_array(parts, shape=shape)
+    @staticmethod
+    def adjacency(graph: Graph) -> Matrix:
+        """Return A_hat."""
+        return normalised_adjacency(graph)
 
+    def decays(self, name: str) -> bool:
+        """Whether weight decay acts on a parameter: on the first layer only (section 5.2)."""
+        return name.startswith("layer0/")
 
-class GCN(nn.Module):
-    """The network: `sizes` are features, hidden widths, classes; dropout before every layer.
-
-    Weights are [in, out], uniform as in Glorot & Bengio 2010; biases start at zero.
-    """
-
-    def __init__(self, sizes: Sequence[int], dropout: float = 0.5) -> None:
-        super().__init__()
-        self.dropout = dropout
-        shapes = list(pairwise(sizes))
-        self.weights = nn.ParameterList(nn.init.xavier_uniform_(torch.empty(s)) for s in shapes)
-        self.biases = nn.ParameterList(torch.zeros(outputs) for _, outputs in shapes)
-
-    def forward(self, inputs: GCNInputs) -> Tensor:
+    def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits, float32 [n, classes]."""
-        hidden = sparse_product(self._drop_values(inputs.features), self.weights[0])
-        for index, bias in enumerate(self.biases):
-            if index > 0:
-                dropped = functional.dropout(functional.relu(hidden), self.dropout, self.training)
-                hidden = dropped @ self.weights[index]
-            hidden = sparse_product(inputs.adjacency, hidden) + bias
+        hidden = self.combined(self.dropped_features(inputs.features), 0)
+        hidden = sparse_product(inputs.adjacency, hidden) + self.value(0, "bias")
+        for layer in range(1, self.num_layers):
+            hidden = self.combined(self.dropped(functional.relu(hidden)), layer)
+            hidden = sparse_product(inputs.adjacency, hidden) + self.value(layer, "bias")
         return hidden
-
-    def arrays(self) -> tuple[list[Array], list[Array]]:
-        """Return copies of the weights, float32 [in, out], and the biases, float32 [out]."""
-        return (
-            [weight.detach().numpy().copy() for weight in self.weights],
-            [bias.detach().numpy().copy() for bias in self.biases],
-        )
-
-    @classmethod
-    def from_arrays(
-        cls, weights: Sequence[Array], biases: Sequence[Array], dropout: float = 0.5
-    ) -> Self:
-        """Return a network that holds copies of these arrays, as `arrays` returns them."""
-        network = cls([weights[0].shape[0], *(bias.size for bias in biases)], dropout)
-        with torch.no_grad():
-            for parameter, array in zip(
-                [*network.weights, *network.biases], [*weights, *biases], strict=True
-            ):
-                parameter.copy_(torch.tensor(array))
-        return network
-
-    def _drop_values(self, features: Matrix) -> Matrix:
-        """Return `features` with dropout on the stored values; a zero stays zero either way."""
-        if not self.training or self.dropout == 0:
-            return features
-        return drop_values(features, self.dropout)

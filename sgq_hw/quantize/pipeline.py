@@ -10,6 +10,7 @@ from torch.nn import functional
 from sgq_hw.bundle import Bundle
 from sgq_hw.errors import InputError
 from sgq_hw.golden.network import run as run_golden
+from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
 from sgq_hw.models.fit import reproducible
 from sgq_hw.progress import progress_bar
@@ -110,7 +111,7 @@ def fine_tune(
 
 def quantize(
     trained: TrainedModel,
-    graph: Graph,
+    graph: Graph | GraphSet,
     config: BitConfig,
     *,
     tuning: FineTuning | None = None,
@@ -128,12 +129,19 @@ def quantize(
         progress: Show a progress bar on a terminal.
 
     Raises:
-        InputError: the configuration does not fit the network, or a seed out of range.
+        InputError: a model that cannot be quantised, a configuration that does not fit the
+            network, or a seed out of range.
     """
+    if trained.model != "gcn" or isinstance(graph, GraphSet):
+        raise InputError(f"quantize: model: {trained.model} cannot be quantised yet; gcn can")
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"--seed: {seed} is outside 0 to 2**63 - 1")
     with reproducible(seed):
-        network = QuantizedNetwork(list(trained.weights), list(trained.biases), graph, config)
+        weights, biases = (
+            [trained.parameters[f"layer{layer}/{name}"] for layer in range(trained.num_layers)]
+            for name in ("combine/weight", "bias")
+        )
+        network = QuantizedNetwork(weights, biases, graph, config)
         if tuning is not None:
             fine_tune(network, trained, graph, tuning, seed, progress=progress)
         bundle = network.freeze()

@@ -38,7 +38,7 @@ def run(case: Case, folder: Path) -> CosimResult:
     if case.graph not in _TRAINED:
         _TRAINED[case.graph] = train(graph, epochs=20)
     trained = _TRAINED[case.graph]
-    config = uniform_config(case.bits, len(trained.weights), case.norm)
+    config = uniform_config(case.bits, trained.num_layers, case.norm)
     bundle = quantize(trained, graph, config)
     save_bundle(folder / "bundle.npz", bundle)
     generated = generate(folder / "bundle.npz", folder / "rtl", lanes=case.lanes)

@@ -164,6 +164,9 @@ BAD_COMMANDS: list[tuple[str, str]] = [
     ("budget q.npz --device toaster9", "device toaster9: unknown"),
     ("budget q.npz --json notes.txt/b.json", "notes.txt/b.json: cannot write"),
     ("train atlantis -o f.npz", "atlantis: no such graph"),
+    ("train karate --model mlp -o f.npz", "model: mlp is not one of gcn, gat, agnn, sage, gin"),
+    ("train karate --split 1 --fold 2 -o f.npz", "one of --split and --fold"),
+    ("train ./q.npz --fold 0 -o f.npz", "q.npz: node_ptr: missing: one graph"),
     ("cosim .", "no design.json"),
     ("fly q.npz", "No such command 'fly'"),
     ("", "Missing command"),
@@ -176,7 +179,7 @@ def test_bad_commands(place: Place, command: str, reason: str) -> None:
     assert_refused(place, command.split(), reason)
 
 
-@pytest.mark.parametrize("number", [0, 8, 18, 19])
+@pytest.mark.parametrize("number", [0, 8, 21, 22])
 def test_bad_commands_in_a_process_of_their_own(place: Place, number: int) -> None:
     command, reason = BAD_COMMANDS[number]
     before = place.names()
@@ -223,6 +226,14 @@ def test_the_chain_and_its_json(place: Place) -> None:
     assert results[0] == results[1]
     assert {"q4.npz", "out/float.npz"} <= set(place.names())
     assert not [name for name in place.names() if "tmp" in name]
+
+
+@pytest.mark.parametrize("model", ["gat", "agnn", "sage", "gin"])
+def test_other_models_train_but_are_not_quantised(place: Place, model: str) -> None:
+    code, stdout, stderr = place.call(f"train karate --model {model} --epochs 2 -o f.npz".split())
+    assert (code, stderr) == (0, "")
+    assert stdout.startswith(f"f.npz: {model} on karate, train ")
+    assert_refused(place, "quantize f.npz --bits 4 -o q4.npz".split(), f"model: {model} cannot")
 
 
 def test_budget_says_whether_it_fits(place: Place) -> None:

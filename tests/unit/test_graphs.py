@@ -163,7 +163,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"train_mask": np.ones(4, np.bool_)}, "train_mask", "shape"),
     ({"val_mask": np.ones(5, np.int8)}, "val_mask", "wrong type int8"),
     ({"y": np.array([None] * 5, object)}, "y", "object arrays"),
-    ({"node_ptr": np.zeros(3, np.int32)}, "node_ptr", "graph sets come in a later version"),
+    ({"node_ptr": np.zeros(3, np.int32)}, "node_ptr", "a set of many graphs, not one"),
 ]
 
 
@@ -374,4 +374,4 @@ def test_citeseer_degenerate_rows(data_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mutag", "proteins", "molhiv"])
 def test_graph_sets_are_refused(data_folder: Path, name: str) -> None:
-    assert "graph sets come in a later version" in refusal(data_folder / f"{name}.npz")
+    assert "a set of many graphs, not one" in refusal(data_folder / f"{name}.npz")

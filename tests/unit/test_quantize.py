@@ -48,7 +48,11 @@ def trained(name: str, layers: int = 2, epochs: int | None = None) -> tuple[Trai
 def network_of(
     model: TrainedModel, graph: Graph, config: BitConfig
 ) -> QuantizedNetwork:
-    return QuantizedNetwork(list(model.weights), list(model.biases), graph, config)
+    weights, biases = (
+        [model.parameters[f"layer{layer}/{name}"] for layer in range(model.num_layers)]
+        for name in ("combine/weight", "bias")
+    )
+    return QuantizedNetwork(weights, biases, graph, config)
 
 
 def assert_exact(network: QuantizedNetwork) -> Bundle:

@@ -18,9 +18,11 @@ from scipy import sparse
 
 from sgq_hw.errors import InputError, ToolError
 from sgq_hw.graphs import Graph, load_graph
-from sgq_hw.models.gcn import GCN, gcn_inputs
+from sgq_hw.models.catalogue import inputs_for
+from sgq_hw.models.gcn import GCN
 from sgq_hw.models.sparse import sparse_product
 from sgq_hw.train import TrainedModel, load_trained, predict, save_trained, train
+from tests import dense_models
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -42,26 +44,10 @@ def float_file(tmp_path: Path, karate: Graph, trained: TrainedModel) -> Path:
     return path
 
 
-def dense_gcn(graph: Graph, trained: TrainedModel) -> npt.NDArray[np.float64]:
-    """The network's formula, dense and in float64, with nothing of the package but the arrays."""
-    n = graph.num_nodes
-    adjacency = np.zeros((n, n))
-    features = np.zeros((n, graph.num_features))
-    for row in range(n):
-        adjacency[row, graph.indices[graph.indptr[row] : graph.indptr[row + 1]]] = 1
-        stored = slice(graph.x_indptr[row], graph.x_indptr[row + 1])
-        values = 1 if graph.x_values is None else graph.x_values[stored]
-        features[row, graph.x_indices[stored]] = values
-    np.fill_diagonal(adjacency, 1)
-    half = np.diag(adjacency.sum(axis=1) ** -0.5)
-    if (features >= 0).all():
-        features /= np.maximum(features.sum(axis=1, keepdims=True), 1e-30)
-    hidden = features
-    for index, (weight, bias) in enumerate(zip(trained.weights, trained.biases, strict=True)):
-        hidden = half @ adjacency @ half @ (hidden @ weight) + bias
-        if index < len(trained.weights) - 1:
-            hidden = np.maximum(hidden, 0)
-    return hidden
+def same_parameters(left: TrainedModel, right: TrainedModel) -> bool:
+    assert list(left.parameters) == list(right.parameters)
+    pairs = zip(left.parameters.values(), right.parameters.values(), strict=True)
+    return all(np.array_equal(one, other) for one, other in pairs)
 
 
 @pytest.mark.parametrize("layers", [2, 3])
@@ -76,15 +62,18 @@ def test_forward_against_dense(karate: Graph, layers: int, inputs: str) -> None:
         indptr = karate.indptr + (np.arange(35) > 0)
         graph = replace(karate, indptr=indptr, indices=np.insert(karate.indices, 0, 0))
     model = train(graph, layers=layers, epochs=20, lr=0.1)
-    assert len(model.weights) == len(model.biases) == layers
-    assert np.abs(predict(model, graph) - dense_gcn(graph, model)).max() < 1e-5
+    assert model.num_layers == layers
+    assert len(model.parameters) == 2 * layers
+    expected = dense_models.NETWORKS["gcn"](graph, model.parameters, model.num_layers)
+    assert np.abs(predict(model, graph) - expected).max() < 1e-5
 
 
 def test_directed_edges_aggregate_from_the_stored_row(karate: Graph) -> None:
     indptr = np.concatenate([[0, 2], np.full(33, 2)])
     graph = replace(karate, indptr=indptr, indices=np.array([5, 9]))
     model = train(graph, epochs=5)
-    assert np.abs(predict(model, graph) - dense_gcn(graph, model)).max() < 1e-5
+    expected = dense_models.NETWORKS["gcn"](graph, model.parameters, model.num_layers)
+    assert np.abs(predict(model, graph) - expected).max() < 1e-5
 
 
 @settings(max_examples=25, deadline=None)
@@ -105,10 +94,9 @@ def test_sparse_product_gradient(rows: int, columns: int, channels: int, seed: i
 def test_dropout_on_stored_inputs(karate: Graph) -> None:
     """In expectation dropout changes nothing; each value is zero or doubled."""
     torch.manual_seed(0)
-    network = GCN([34, 34], dropout=0.5)
-    with torch.no_grad():
-        network.weights[0].copy_(torch.eye(34))
-    inputs = gcn_inputs(karate)
+    parameters = {"layer0/combine/weight": torch.eye(34), "layer0/bias": torch.zeros(34)}
+    network = GCN(parameters, dropout=0.5)
+    inputs = inputs_for(GCN, karate)
     inputs = replace(inputs, adjacency=sparse.csr_array(np.eye(34, dtype=np.float32)))
     network.train()
     with torch.no_grad():
@@ -123,8 +111,13 @@ def test_karate_trains(karate: Graph) -> None:
     model = train(karate)
     assert model.accuracy["train"] == 100
     assert model.accuracy["test"] >= 85
-    assert [weight.shape for weight in model.weights] == [(34, 16), (16, 2)]
-    assert {array.dtype for array in model.weights + model.biases} == {np.dtype(np.float32)}
+    assert {name: array.shape for name, array in model.parameters.items()} == {
+        "layer0/combine/weight": (34, 16),
+        "layer0/bias": (16,),
+        "layer1/combine/weight": (16, 2),
+        "layer1/bias": (2,),
+    }
+    assert {array.dtype for array in model.parameters.values()} == {np.dtype(np.float32)}
     assert 1 <= model.recipe["best_epoch"] <= model.recipe["epochs"] == 200
 
 
@@ -134,8 +127,8 @@ def test_same_seed_same_network(karate: Graph, trained: TrainedModel) -> None:
     again, other = train(karate, epochs=60), train(karate, epochs=60, seed=1)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert all(map(np.array_equal, trained.weights, again.weights))
-    assert not np.array_equal(trained.weights[0], other.weights[0])
+    assert same_parameters(trained, again)
+    assert not same_parameters(trained, other)
 
 
 def test_unlabelled_nodes_never_count(karate: Graph, trained: TrainedModel) -> None:
@@ -145,7 +138,7 @@ def test_unlabelled_nodes_never_count(karate: Graph, trained: TrainedModel) -> N
     y = karate.y.copy()
     y[node] = -1
     without = train(replace(karate, y=y), epochs=60)
-    assert all(map(np.array_equal, trained.weights, without.weights))
+    assert same_parameters(trained, without)
     right = round(trained.accuracy["test"] * 18 / 100)
     hit = int(predict(trained, karate)[node].argmax() == karate.y[node])
     assert without.accuracy["test"] == pytest.approx(100 * (right - hit) / 17)
@@ -159,7 +152,7 @@ def test_best_validation_epoch_is_kept(karate: Graph) -> None:
     best = int(long.recipe["best_epoch"])
     short = train(karate, epochs=best)
     assert short.recipe["best_epoch"] == best
-    assert all(map(np.array_equal, long.weights + long.biases, short.weights + short.biases))
+    assert same_parameters(long, short)
 
 
 @pytest.mark.parametrize(
@@ -230,9 +223,7 @@ def test_file_round_trip(float_file: Path, karate: Graph, trained: TrainedModel)
     assert (loaded.model, loaded.accuracy, loaded.seed, loaded.recipe) == (
         trained.model, trained.accuracy, trained.seed, trained.recipe,
     )  # fmt: skip
-    assert all(
-        map(np.array_equal, loaded.weights + loaded.biases, trained.weights + trained.biases)
-    )
+    assert same_parameters(loaded, trained)
     assert np.array_equal(predict(loaded, graph), predict(trained, karate))
     again = float_file.with_name("again.npz")
     save_trained(again, loaded, graph)
@@ -244,10 +235,19 @@ def manifest_bytes(manifest: dict[str, Any]) -> npt.NDArray[np.uint8]:
 
 
 WEIGHT = np.zeros((34, 16), np.float32)
-LAYERS = [
-    {"kind": "gcn", "inputs": 34, "outputs": 16},
-    {"kind": "gcn", "inputs": 16, "outputs": 2},
+LAYERS: list[dict[str, Any]] = [
+    {"kind": "gcn", "shapes": {"combine/weight": [34, 16], "bias": [16]}},
+    {"kind": "gcn", "shapes": {"combine/weight": [16, 2], "bias": [2]}},
 ]
+
+
+def with_shapes(layer: int, **shapes: list[int] | None) -> dict[str, Any]:
+    """Return LAYERS with some shapes of a layer changed (None: left out); `_` stands for `/`."""
+    changed = LAYERS[layer]["shapes"] | {k.replace("_", "/"): v for k, v in shapes.items()}
+    kept = {name: shape for name, shape in changed.items() if shape is not None}
+    layers = list(LAYERS)
+    layers[layer] = {"kind": "gcn", "shapes": kept}
+    return {"layers": layers}
 
 
 @pytest.mark.parametrize(
@@ -257,16 +257,16 @@ LAYERS = [
         ("manifest", np.zeros(4), "wrong type float64"),
         ("manifest", np.frombuffer(b"{", np.uint8), ""),
         ("manifest", np.frombuffer(b"\xff", np.uint8), "not UTF-8"),
-        ("weights/1", None, "missing"),
-        ("biases/0", None, "missing"),
-        ("weights/2", WEIGHT, "unknown field"),
+        ("layer1/combine/weight", None, "missing"),
+        ("layer0/bias", None, "missing"),
+        ("layer2/combine/weight", WEIGHT, "unknown field"),
         ("extra", WEIGHT, "unknown field"),
-        ("weights/0", WEIGHT.astype(np.float64), "wrong type float64"),
-        ("weights/0", WEIGHT.astype(np.int32), "wrong type int32"),
-        ("weights/0", WEIGHT.T, r"shape \[16, 34\], expected \[34, 16\]"),
-        ("weights/0", WEIGHT + np.float32(np.nan), "NaN"),
-        ("biases/1", np.full(2, np.inf, np.float32), "infinity"),
-        ("biases/1", np.zeros(3, np.float32), "shape"),
+        ("layer0/combine/weight", WEIGHT.astype(np.float64), "wrong type float64"),
+        ("layer0/combine/weight", WEIGHT.astype(np.int32), "wrong type int32"),
+        ("layer0/combine/weight", WEIGHT.T, r"shape \[16, 34\], expected \[34, 16\]"),
+        ("layer0/combine/weight", WEIGHT + np.float32(np.nan), "NaN"),
+        ("layer1/bias", np.full(2, np.inf, np.float32), "infinity"),
+        ("layer1/bias", np.zeros(3, np.float32), "shape"),
         ("graph/indptr", None, "missing"),
         ("graph/y", np.full(34, 2, np.int8), "3 classes, but the network has 2 outputs"),
         ("graph/y", np.array([None] * 34, object), "object arrays"),
@@ -280,8 +280,8 @@ def test_file_refusals(float_file: Path, name: str, value: Any, reason: str) -> 
     ("changes", "reason"),
     [
         ({"format": "other"}, "format: 'other' is not sgq-hw-float"),
-        ({"version": 2}, "version: 2; this program reads 1"),
-        ({"version": 2, "layers": "new kind of entry"}, "version: 2; this program reads 1"),
+        ({"version": 1}, "version: 1; this program reads 2"),
+        ({"version": 3, "layers": "new kind of entry"}, "version: 3; this program reads 2"),
         ({"version": "1"}, r"Expected `int`.*\$\.version"),
         ({"model": "mlp\n"}, "model: 'mlp.n' is not one of gcn"),
         ({"model": None}, "missing required field `model`"),
@@ -292,8 +292,12 @@ def test_file_refusals(float_file: Path, name: str, value: Any, reason: str) -> 
         ({"recipe": {"lr": "fast"}}, r"\$\.recipe"),
         ({"layers": LAYERS[:1]}, r"length >= 2 - at `\$\.layers`"),
         ({"layers": [LAYERS[0], LAYERS[1] | {"kind": "gat"}]}, r"layers\[1\]\.kind: .*'gat'"),
-        ({"layers": [LAYERS[0] | {"inputs": 33}, LAYERS[1]]}, r"layers\[0\]: 33 inputs"),
-        ({"layers": [LAYERS[0], LAYERS[1] | {"outputs": 0}]}, r"layers\[1\]: 16 inputs, 0 out"),
+        (with_shapes(0, combine_weight=[33, 16]), r"layers\[0\]: 33 inputs; it must have 34"),
+        (with_shapes(1, combine_weight=[16, 0]), r"layers\[1\].*combine/weight: \[16, 0\]"),
+        (with_shapes(1, bias=[3]), r"layers\[1\].*bias: \[3\] does not fit"),
+        (with_shapes(1, bias=[2, 1]), r"layers\[1\].*bias: 2 dimensions, expected 1"),
+        (with_shapes(1, bias=None), r"layers\[1\]\.shapes: bias: missing"),
+        (with_shapes(1, beta=[1]), r"layers\[1\]\.shapes: beta: unknown parameter"),
     ],
 )
 def test_manifest_refusals(float_file: Path, changes: dict[str, Any], reason: str) -> None:
