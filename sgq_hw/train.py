@@ -15,7 +15,7 @@ from typing import Any, Final
 from sgq_hw.errors import InputError, ToolError
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
-from sgq_hw.models import GRAPH_MODELS, MODELS, Recipe, recipe_for
+from sgq_hw.models import GRAPH_MODELS, MODELS, recipe_for
 from sgq_hw.models.layout import AGNN_LAYERS
 from sgq_hw.node_sets import MASKS
 from sgq_hw.trained import (
@@ -74,10 +74,11 @@ def train(
     }  # fmt: skip
     recipe = recipe_for(model, data.name, of_graphs=isinstance(data, GraphSet))
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
-    _check_numbers(model, recipe, seed)
+    numbers = {name: value for name, value in asdict(recipe).items() if name != "batch_norm"}
+    _check_numbers(model, numbers | {"seed": seed})
     _check_data(data)
     _require_torch()
-    from sgq_hw.models.catalogue import network_for  # noqa: PLC0415
+    from sgq_hw.models.catalogue import NORMALISED, network_for  # noqa: PLC0415
     from sgq_hw.models.fit import (  # noqa: PLC0415
         accuracy_percent,
         examples_of,
@@ -91,7 +92,8 @@ def train(
         initial = network_type.initial(
             data.num_features, recipe.hidden, data.num_classes, recipe.layers
         )
-        network = network_type.to_train(initial, recipe.dropout)
+        trained_type = NORMALISED[network_type] if recipe.batch_norm else network_type
+        network = trained_type(initial, recipe.dropout)
         examples = examples_of(network_type, data)
         best_epoch = fit(
             network, examples["train_mask"], examples["val_mask"], recipe,
@@ -108,7 +110,7 @@ def train(
         parameters=parameters,
         accuracy=accuracy,
         seed=seed,
-        recipe={**asdict(recipe), "best_epoch": best_epoch},
+        recipe=numbers | {"best_epoch": best_epoch},
     )
 
 
@@ -148,8 +150,7 @@ def _check_model(model: str, data: Graph | GraphSet) -> None:
         raise InputError(f"train: model: {model} does not classify graphs; known: {known}")
 
 
-def _check_numbers(model: str, recipe: Recipe, seed: int) -> None:
-    numbers = {"seed": seed, **asdict(recipe)}
+def _check_numbers(model: str, numbers: dict[str, int | float]) -> None:
     ranges: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         ("hidden", lambda v: 1 <= v <= MAX_HIDDEN, f"in 1..{MAX_HIDDEN}"),
         ("layers", lambda v: 2 <= v <= MAX_LAYERS, f"in 2..{MAX_LAYERS}"),
@@ -162,8 +163,9 @@ def _check_numbers(model: str, recipe: Recipe, seed: int) -> None:
     for name, valid, wanted in ranges:
         if not valid(numbers[name]):
             raise InputError(f"train: {name}: {numbers[name]} is not {wanted}")
-    if model == "agnn" and recipe.layers != len(AGNN_LAYERS):
-        raise InputError(f"train: layers: {recipe.layers} is not {len(AGNN_LAYERS)}, as agnn has")
+    if model == "agnn" and numbers["layers"] != len(AGNN_LAYERS):
+        wanted = f"{len(AGNN_LAYERS)}, as agnn has"
+        raise InputError(f"train: layers: {numbers['layers']} is not {wanted}")
 
 
 def _check_data(data: Graph | GraphSet) -> None:

@@ -7,7 +7,7 @@ from sgq_hw.graphs import Graph
 from sgq_hw.models.agnn import AGNN
 from sgq_hw.models.gat import GAT
 from sgq_hw.models.gcn import GCN
-from sgq_hw.models.gin import GIN, GraphGIN
+from sgq_hw.models.gin import GIN, GraphGIN, NormalisedGIN, NormalisedGraphGIN
 from sgq_hw.models.inputs import Inputs, input_features, sum_pooling
 from sgq_hw.models.network import Network
 from sgq_hw.models.sage import SAGE
@@ -16,6 +16,11 @@ NODE_NETWORKS: Final[dict[str, type[Network]]] = {
     "gcn": GCN, "gat": GAT, "agnn": AGNN, "sage": SAGE, "gin": GIN,
 }  # fmt: skip
 GRAPH_NETWORKS: Final[dict[str, type[Network]]] = {"gin": GraphGIN}
+
+# As what a network is trained where its recipe asks for batch normalisation; `arrays` folds it.
+NORMALISED: Final[dict[type[Network], type[Network]]] = {
+    GIN: NormalisedGIN, GraphGIN: NormalisedGraphGIN,
+}  # fmt: skip
 
 
 def network_for(model: str, data: Graph | GraphSet) -> type[Network]:

@@ -90,7 +90,7 @@ def fit(
     The best epoch has the highest validation accuracy; of equals, the lowest validation loss.
 
     Args:
-        network: as `Network.to_train` returns it.
+        network: a new network.
         train: the examples of the loss.
         val: the examples that choose the epoch.
         recipe: epochs, learning rate and weight decay.

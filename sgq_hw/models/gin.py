@@ -61,7 +61,7 @@ class GIN(Network):
         return self._normalised(layer, "mlp", output + self.value(layer, "mlp/bias"))
 
     def _normalised(self, layer: int, part: str, values: Tensor) -> Tensor:
-        """Return `values` as they are: a place for what is done in training only."""
+        """Return `values` as they are; networks in training may normalise them here."""
         return values
 
 
@@ -76,11 +76,6 @@ class GraphGIN(GIN):
         parameters[f"layer{layers - 1}/bias"] = torch.zeros(classes)
         return parameters
 
-    @classmethod
-    def to_train(cls, parameters: Mapping[str, Tensor], dropout: float) -> Network:
-        """Return the network with batch normalisation."""
-        return NormalisedGraphGIN(parameters, dropout)
-
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits, float32 [graphs, classes]."""
         assert inputs.pooling is not None
@@ -93,29 +88,35 @@ class GraphGIN(GIN):
         return self.combined(self.dropped(pooled), last) + self.value(last, "bias")
 
 
-class NormalisedGraphGIN(GraphGIN):
-    """`GraphGIN` with batch normalisation of what the two weights of each GIN layer give.
+class _Normalised(GIN):
+    """A GIN with batch normalisation after the weights of its GIN layers, but not of the logits.
 
-    Without it sums over neighbourhoods grow from layer to layer and training is unstable. In
-    `arrays` it is folded into the weights, so that a `GraphGIN` of these is the same network.
+    Without it sums over large neighbourhoods make training unstable. In `arrays` it is folded into
+    the weights, so that a plain network of these computes the same.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], dropout: float = 0.0) -> None:
         super().__init__(parameters, dropout)
+        gin_layers = [k for k in range(self.num_layers) if f"layer{k}/mlp/bias" in self.named]
+        names = [f"layer{layer}/{part}" for layer in gin_layers for part in ("combine", "mlp")]
+        logits = f"layer{self.num_layers - 1}/mlp"
         self.norms = nn.ModuleDict(
             {
-                f"layer{layer}/{part}": nn.BatchNorm1d(self.value(layer, f"{part}/bias").numel())
-                for layer in range(self.num_layers - 1)
-                for part in ("combine", "mlp")
+                name: nn.BatchNorm1d(self.named[f"{name}/bias"].numel())
+                for name in names
+                if name != logits
             }
         )
 
     def _normalised(self, layer: int, part: str, values: Tensor) -> Tensor:
-        normalised: Tensor = self.norms[f"layer{layer}/{part}"](values)
+        name = f"layer{layer}/{part}"
+        if name not in self.norms:
+            return values
+        normalised: Tensor = self.norms[name](values)
         return normalised
 
     def arrays(self) -> dict[str, Array]:
-        """Return the parameters of the equal `GraphGIN`, float32."""
+        """Return the parameters of the equal network without normalisation, float32."""
         arrays = super().arrays()
         for name, norm in self.norms.items():
             assert isinstance(norm, nn.BatchNorm1d)
@@ -127,3 +128,11 @@ class NormalisedGraphGIN(GraphGIN):
             arrays[f"{name}/weight"] *= scale.numpy()
             arrays[f"{name}/bias"] = arrays[f"{name}/bias"] * scale.numpy() + shift.numpy()
         return arrays
+
+
+class NormalisedGIN(_Normalised):
+    """`GIN` as it is trained."""
+
+
+class NormalisedGraphGIN(_Normalised, GraphGIN):
+    """`GraphGIN` as it is trained."""

@@ -46,11 +46,6 @@ class Network(nn.Module, ABC):
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits, float32 [n, classes]; of a graph set, [graphs, classes]."""
 
-    @classmethod
-    def to_train(cls, parameters: Mapping[str, Tensor], dropout: float) -> "Network":
-        """Return the network in the form in which it is trained; `arrays` then undoes that."""
-        return cls(parameters, dropout)
-
     def arrays(self) -> dict[str, Array]:
         """Return copies of the parameters, float32."""
         return {name: value.detach().numpy().copy() for name, value in self.named.items()}
