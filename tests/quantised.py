@@ -1,12 +1,32 @@
 """Small real bundles without training: random float weights, quantised on a named graph."""
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from sgq_hw.bundle import Bundle
-from sgq_hw.graphs import load_graph
+from sgq_hw.graphs import Graph, load_graph
+
+if TYPE_CHECKING:
+    from sgq_hw.quantize.config import BitConfig
+    from sgq_hw.quantize.network import QuantizedNetwork
+
+
+def gcn_of(
+    weights: Sequence[npt.NDArray[np.float32]],
+    biases: Sequence[npt.NDArray[np.float32]],
+    graph: Graph,
+    config: "BitConfig",
+) -> "QuantizedNetwork":
+    """Return a quantised GCN of the given float parameters, one of each for every layer."""
+    from sgq_hw.quantize.network import QuantizedNetwork
+
+    named = {f"layer{index}/combine/weight": value for index, value in enumerate(weights)}
+    named |= {f"layer{index}/bias": value for index, value in enumerate(biases)}
+    return QuantizedNetwork(named, ("gcn",) * len(weights), graph, config)
 
 
 def quantised(
@@ -17,7 +37,7 @@ def quantised(
 ) -> Bundle:
     """Return a two-layer network of `uniform_config(bits)` with random weights on a graph."""
     from sgq_hw.quantize.config import uniform_config
-    from sgq_hw.quantize.network import QuantizedNetwork
+    from sgq_hw.quantize.freeze import freeze
 
     graph = load_graph(name)
     rng = np.random.default_rng(0)
@@ -28,4 +48,4 @@ def quantised(
     ]
     biases = [rng.normal(0, 0.1, columns).astype(np.float32) for columns in sizes[1:]]
     config = uniform_config(bits, 2, normalisation)
-    return QuantizedNetwork(weights, biases, graph, config).freeze()
+    return freeze(gcn_of(weights, biases, graph, config))

@@ -14,8 +14,6 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from sgq_hw.models.inputs import Array, Matrix
-
 
 @dataclass(frozen=True, eq=False)
 class Edges:
@@ -26,11 +24,11 @@ class Edges:
         targets: int32 [e], row of every edge; ascending.
     """
 
-    pattern: Matrix
+    pattern: sparse.csr_array[Any]
     targets: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, adjacency: Matrix) -> "Edges":
+    def of(cls, adjacency: sparse.csr_array[Any]) -> "Edges":
         """Return the edges of an adjacency, which may have no empty row."""
         n = adjacency.shape[0]
         return cls(adjacency, np.repeat(np.arange(n, dtype=np.int32), np.diff(adjacency.indptr)))
@@ -40,19 +38,20 @@ class Edges:
         """int32 [e], column of every edge."""
         return self.pattern.indices
 
-    def matrix(self, values: Array) -> Matrix:
+    def matrix(self, values: npt.NDArray[Any]) -> sparse.csr_array[Any]:
         """Return the CSR matrix [n, n] of one value an edge."""
         parts = (values, self.pattern.indices, self.pattern.indptr)
         return sparse.csr_array(parts, shape=self.pattern.shape)
 
-    def spread(self, reduction: np.ufunc, values: Array) -> Array:
+    def spread(self, reduction: np.ufunc, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Reduce `values` [e] over the edges of each target; return the result at every edge."""
         reduced = reduction.reduceat(values, self.pattern.indptr[:-1])
         return np.repeat(reduced, np.diff(self.pattern.indptr))
 
-    def dots(self, at_targets: Array, at_sources: Array) -> Array:
+    def dots(self, at_targets: npt.NDArray[Any], at_sources: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the dot products [e] of two [n, channels], one's target with other's source."""
-        result: Array = np.einsum("ec,ec->e", at_targets[self.targets], at_sources[self.sources])
+        targets, sources = at_targets[self.targets], at_sources[self.sources]
+        result: npt.NDArray[Any] = np.einsum("ec,ec->e", targets, sources)
         return result
 
 

@@ -1,6 +1,7 @@
 """The bit configuration: which tensor gets how many bits, as a small TOML file a person edits."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,22 +12,77 @@ from sgq_hw.formats import Record
 
 Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 SignedBits = Annotated[int, msgspec.Meta(ge=2, le=16)]
+Calibration = Literal["error", "range", "row-range", "percentile"]
+
+
+class Taq(Record, frozen=True):
+    """Topology-aware bits of a tensor (SGQuant's TAQ): fewer for nodes with more neighbours.
+
+    Attributes:
+        splits: First in-degree of every bucket but the lowest, ascending.
+        bits: One width for each bucket, lowest degrees first.
+    """
+
+    splits: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=1)], ...], msgspec.Meta(min_length=1, max_length=7)
+    ]
+    bits: tuple[Bits, ...]
+
+    def __post_init__(self) -> None:
+        if list(self.splits) != sorted(set(self.splits)):
+            raise ValueError("splits do not ascend")
+        if len(self.bits) != len(self.splits) + 1:
+            raise ValueError(f"{len(self.splits)} splits need {len(self.splits) + 1} bits")
+
+
+Component = Bits | Taq
 
 
 class LayerBits(Record, frozen=True):
-    """Bits of one layer.
+    """Bits of one layer; each kind of layer has those components that `COMPONENTS` lists.
 
     Attributes:
-        weight: Weights, signed.
-        combine: Result of the combination stage (features times weights).
-        aggregate: Result of the aggregation stage.
-        association: Which stage runs first: `A(XW)` the combination, `(AX)W` the aggregation.
+        weight: All weights of the layer, signed.
+        combine: Features times weights, before the graph is applied.
+        aggregate: After the graph, or after the hidden half of a GIN layer.
+        root: The root term of GraphSAGE.
+        mlp: Result of a GIN layer.
+        score: Attention scores or logits.
+        attention: Attention weights.
+        readout: Sum of each graph's nodes, before the last layer of a graph classifier.
+        association: Which stage of a GCN layer runs first: `A(XW)` the combination, `(AX)W` the
+            aggregation.
     """
 
-    weight: SignedBits
-    combine: SignedBits
-    aggregate: Bits
+    weight: SignedBits | None = None
+    combine: Component | None = None
+    aggregate: Component | None = None
+    root: SignedBits | None = None
+    mlp: Component | None = None
+    score: SignedBits | None = None
+    attention: Bits | None = None
+    readout: Bits | None = None
     association: Literal["A(XW)", "(AX)W"] = "A(XW)"
+
+    def component(self, name: str) -> Component:
+        """Return the bits of a stage's result, which the layer is known to have."""
+        value: Component = getattr(self, name)
+        return value
+
+
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    "gcn": ("weight", "combine", "aggregate"),
+    "sage": ("weight", "combine", "root", "aggregate"),
+    "gin": ("weight", "combine", "aggregate", "mlp"),
+    "gat": ("weight", "combine", "score", "attention", "aggregate"),
+    "propagate": ("score", "attention", "aggregate"),
+    "linear": ("weight", "combine"),
+    "readout": ("readout", "weight", "combine"),
+}
+"""By kind of layer, as in `sgq_hw.models.layout`; a linear layer after a readout is `readout`."""
+
+RESULTS = {"gin": "mlp", "linear": "combine", "readout": "combine"}
+"""Component of a layer's result where it is not `aggregate`."""
 
 
 class BitConfig(Record, frozen=True, kw_only=True):
@@ -35,34 +91,82 @@ class BitConfig(Record, frozen=True, kw_only=True):
     Attributes:
         input: Input features; binary inputs always take exactly 1.
         edge: Edge values of the `edge` normalisation (SGQuant's attention component).
-        factor: Per-node degree factors of the `factored` normalisation.
+        factor: Per-node factors of the graph: degrees of `factored`, 1 / degree of SAGE's mean.
         input_factor: Per-node factors of the first combination (row normalisation and, where
             factored, the degree).
-        normalisation: `factored` or `edge`.
+        normalisation: GCN only: `factored` or `edge`.
+        calibration: How a scale follows from the values: least squared `error`, `range` (largest
+            value), `row-range` (mean of the rows' largest, as SGQuant's released quantiser), or
+            `percentile` (99.9 %, as Degree-Quant).
         layers: One entry per layer.
     """
 
     input: Bits
-    edge: Bits
+    edge: Bits = 8
     factor: Bits = 8
     input_factor: Bits = 12
     normalisation: Literal["factored", "edge"] = "factored"
+    calibration: Calibration = "error"
     layers: tuple[LayerBits, ...]
+
+    def splits(self) -> tuple[int, ...]:
+        """Return the degree splits that all topology-aware tensors share, empty without any.
+
+        Raises:
+            InputError: two tensors have different splits.
+        """
+        found: dict[tuple[int, ...], str] = {}
+        for index, layer in enumerate(self.layers):
+            for name in ("combine", "aggregate", "mlp"):
+                component = getattr(layer, name)
+                if isinstance(component, Taq):
+                    found.setdefault(component.splits, f"layers[{index}].{name}")
+        if len(found) > 1:
+            raise InputError(f"{list(found.values())[1]}.splits: not those of the other tensors")
+        return next(iter(found), ())
 
 
 LOGIT_BITS = 16
 """Logits are never narrower: the argmax is taken on them."""
+SCORE_BITS = 12
+ATTENTION_BITS = 4
+"""Least width of attention weights in uniform configurations: 2 bits lose too much."""
+MEAN_FACTOR_BITS = 16
+"""1 / degree of a hub with thousands of neighbours needs as many bits below the point."""
 
 
-def uniform_config(bits: int, layers: int, normalisation: str = "factored") -> BitConfig:
+def config_kinds(kinds: Sequence[str], *, of_graphs: bool = False) -> tuple[str, ...]:
+    """Return the keys of `COMPONENTS` for a network's layers, of `sgq_hw.models.layout`."""
+    return (*kinds[:-1], "readout") if of_graphs else tuple(kinds)
+
+
+def _uniform_layer(kind: str, bits: int, last: bool) -> dict[str, Any]:
+    values = {
+        "weight": max(bits, 2),
+        "combine": max(bits, 8),
+        "aggregate": bits,
+        "root": max(bits, 8),
+        "mlp": bits,
+        "score": SCORE_BITS,
+        "attention": max(bits, ATTENTION_BITS),
+        "readout": LOGIT_BITS,
+    }
+    # A linear layer in the middle ends in ReLU: its result is a hidden feature.
+    values[RESULTS.get(kind, "aggregate")] = LOGIT_BITS if last else bits
+    return {name: values[name] for name in COMPONENTS[kind]}
+
+
+def uniform_config(
+    bits: int, layers: int | Sequence[str], normalisation: str = "factored"
+) -> BitConfig:
     """Return the configuration that `--bits N` stands for.
 
     Hidden features and multi-bit inputs get N bits, weights and edge values max(N, 2), the
-    pre-aggregation tensors max(N, 8), logits 16.
+    pre-aggregation tensors max(N, 8), attention weights max(N, 4), scores 12, logits 16.
 
     Args:
         bits: N, 1 to 16.
-        layers: Number of layers of the network.
+        layers: Kinds of the layers, or the number of GCN layers.
         normalisation: `factored` or `edge`.
 
     Raises:
@@ -70,29 +174,93 @@ def uniform_config(bits: int, layers: int, normalisation: str = "factored") -> B
     """
     if not 1 <= bits <= 16:
         raise InputError(f"--bits: {bits} is outside 1 to 16")
-    chosen: list[LayerBits] = []
-    for index in range(layers):
-        last = index == layers - 1
-        chosen.append(
-            LayerBits(
-                weight=max(bits, 2),
-                combine=max(bits, 8),
-                aggregate=LOGIT_BITS if last else bits,
-            )
+    kinds = ("gcn",) * layers if isinstance(layers, int) else tuple(layers)
+    config: dict[str, Any] = {
+        "input": bits,
+        "edge": max(bits, 2),
+        "normalisation": normalisation,
+        "layers": [
+            _uniform_layer(kind, bits, index == len(kinds) - 1) for index, kind in enumerate(kinds)
+        ],
+    }
+    if "sage" in kinds:
+        config["factor"] = MEAN_FACTOR_BITS
+    return msgspec.convert(config, BitConfig)
+
+
+def with_taq(config: BitConfig, kinds: Sequence[str], taq: Taq) -> BitConfig:
+    """Return the configuration with topology-aware bits for the result of every hidden layer."""
+    layers = list(config.layers)
+    for index, kind in enumerate(kinds[:-1]):
+        change: dict[str, Any] = {RESULTS.get(kind, "aggregate"): taq}
+        layers[index] = msgspec.structs.replace(layers[index], **change)
+    return msgspec.structs.replace(config, layers=tuple(layers))
+
+
+def check_config(config: BitConfig, kinds: Sequence[str]) -> None:
+    """Refuse a configuration that does not fit the layers of a network.
+
+    Raises:
+        InputError: naming the entry.
+    """
+    if len(config.layers) != len(kinds):
+        raise InputError(f"layers: {len(config.layers)} entries for {len(kinds)} layers")
+    for index, (layer, kind) in enumerate(zip(config.layers, kinds, strict=True)):
+        where = f"layers[{index}]"
+        for name in (field.name for field in msgspec.structs.fields(layer)):
+            if name == "association":
+                continue
+            value, belongs = getattr(layer, name), name in COMPONENTS[kind]
+            if belongs and value is None:
+                raise InputError(f"{where}.{name}: missing, a {kind} layer has it")
+            if not belongs and value is not None:
+                raise InputError(f"{where}.{name}: a {kind} layer has none")
+        _check_association(where, layer, kind, index == 0 or config.normalisation != "edge")
+        _check_signs(where, layer, kind)
+    _check_logits(config, kinds[-1])
+    config.splits()
+    if "gcn" not in kinds and config.normalisation != "factored":
+        raise InputError("normalisation: a choice of GCN only")
+
+
+def _check_association(where: str, layer: LayerBits, kind: str, barred: bool) -> None:
+    if layer.association == "A(XW)":
+        return
+    if kind != "gcn":
+        raise InputError(f"{where}.association: a choice of GCN layers only")
+    if barred:
+        raise InputError(
+            f"{where}.association: (AX)W needs normalisation 'edge' and is not possible in the"
+            " first layer, whose input is streamed"
         )
-    return msgspec.convert(
-        {
-            "input": bits,
-            "edge": max(bits, 2),
-            "normalisation": normalisation,
-            "layers": [msgspec.to_builtins(layer) for layer in chosen],
-        },
-        BitConfig,
-    )
 
 
-def load_config(path: Path, layers: int) -> BitConfig:
+def _check_signs(where: str, layer: LayerBits, kind: str) -> None:
+    """Refuse one bit for tensors with a sign, in whatever bucket."""
+    signed = [] if kind in ("linear", "readout") else ["combine"]
+    for name in signed:
+        value = getattr(layer, name)
+        lowest = min(value.bits) if isinstance(value, Taq) else value
+        if lowest is not None and lowest < 2:
+            raise InputError(f"{where}.{name}: {lowest} bit; signed tensors have 2 to 16")
+
+
+def _check_logits(config: BitConfig, kind: str) -> None:
+    final = config.layers[-1]
+    name = RESULTS.get(kind, "aggregate")
+    if kind == "gcn" and final.association == "(AX)W":
+        name = "combine"
+    if final.component(name) != LOGIT_BITS:
+        where = f"layers[{len(config.layers) - 1}]"
+        raise InputError(f"{where}: logits have {LOGIT_BITS} bits, here `{name}`")
+
+
+def load_config(path: Path, layers: int | Sequence[str]) -> BitConfig:
     """Read a bit configuration.
+
+    Args:
+        path: A TOML file.
+        layers: Kinds of the layers, or the number of GCN layers.
 
     Raises:
         InputError: one line naming file, field and reason.
@@ -103,14 +271,10 @@ def load_config(path: Path, layers: int) -> BitConfig:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML: {error}") from error
+    kinds = ("gcn",) * layers if isinstance(layers, int) else tuple(layers)
     try:
         config = msgspec.convert(data, BitConfig)
-    except msgspec.ValidationError as error:
+        check_config(config, kinds)
+    except (msgspec.ValidationError, InputError) as error:
         raise InputError(f"{path}: {error}") from error
-    if len(config.layers) != layers:
-        raise InputError(f"{path}: layers: {len(config.layers)} entries for {layers} layers")
-    final = config.layers[-1]
-    last_bits = final.aggregate if final.association == "A(XW)" else final.combine
-    if last_bits != LOGIT_BITS:
-        raise InputError(f"{path}: layers[{layers - 1}]: logits have {LOGIT_BITS} bits")
     return config

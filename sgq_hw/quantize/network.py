@@ -6,84 +6,111 @@ evaluation therefore see the hardware's results, not an approximation of them.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import sparse
+from torch.nn import functional
 
-from sgq_hw.bundle import Bundle, Network
 from sgq_hw.errors import InputError
-from sgq_hw.formats import MAX_BIAS_BITS, MAX_SHIFT, Epilogue, Format, Multiplier
-from sgq_hw.golden.fixed_point import code_range, decode, encode, signed_bits
+from sgq_hw.formats import MAX_BIAS_BITS, MAX_SHIFT, Epilogue, Format, Key, Multiplier
+from sgq_hw.golden.attention_unit import RECIPROCAL_SHIFT, elu, elu_table
+from sgq_hw.golden.fixed_point import (
+    code_range,
+    decode,
+    encode,
+    round_shift_by,
+    signed_bits,
+)
+from sgq_hw.golden.requantize import requantize_windows
+from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
-from sgq_hw.layers import GcnLayer
-from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
+from sgq_hw.manifest import InputSpec, NodeTable
+from sgq_hw.models.edges import Edges
 from sgq_hw.models.sparse import Matrix, drop_values, sparse_product
-from sgq_hw.quantize.config import BitConfig
-from sgq_hw.quantize.scales import best_scale, power_of_two_at_least
-from sgq_hw.quantize.workload import bind, input_codes, real_graph, table_values
+from sgq_hw.quantize.attention import (
+    Attention,
+    choose_agnn,
+    choose_gat,
+    exact_mean,
+    trained_mean,
+)
+from sgq_hw.quantize.config import BitConfig, Taq, check_config, config_kinds
+from sgq_hw.quantize.plan import (
+    NORMALISATIONS,
+    PlannedStage,
+    Rule,
+    bundle_layers,
+    plan_stages,
+)
+from sgq_hw.quantize.rounding import replaced, rounded
+from sgq_hw.quantize.scales import best_scale, best_windows, power_of_two_at_least
+from sgq_hw.quantize.workload import (
+    degree_buckets,
+    input_codes,
+    real_graph,
+    table_values,
+)
 
 FloatArray = npt.NDArray[np.float64]
-StageKey = tuple[int, str]
-Rule = Literal["degree", "input", "input-degree"]
-
 BIAS_CODE_BITS = 53
 """Bias codes saturate here, in torch as in the bundle: float64 adds them exactly."""
 
 
-class _Round(torch.autograd.Function):
-    """Half-up rounding with saturation; the gradient passes where nothing saturated."""
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a forward pass does in training only.
 
-    @staticmethod
-    def forward(
-        ctx: Any, values: torch.Tensor, scale: float, low: int, high: int
-    ) -> torch.Tensor:
-        steps = torch.floor(values / scale + 0.5)
-        ctx.save_for_backward((steps >= low) & (steps <= high))
-        return steps.clamp(low, high) * scale
+    Attributes:
+        dropout: Probability that an input or hidden feature is dropped.
+        protected: Probability of each node that its features stay unrounded in this pass
+            (Degree-Quant), float64 [nodes], or None.
+        generator: Of all draws.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return gradients[0] * inside, None, None, None
-
-
-def _round(values: torch.Tensor, scale: float, low: int, high: int) -> torch.Tensor:
-    result: torch.Tensor = _Round.apply(values, scale, low, high)  # type: ignore[no-untyped-call]
-    return result
-
-
-def fake_quantize(values: torch.Tensor, fmt: Format) -> torch.Tensor:
-    """Round to a format and return real values, straight-through gradient inside the range."""
-    low, high = code_range(fmt.bits, fmt.signed)
-    return _round(values, fmt.scale, low, high)
+    dropout: float
+    protected: FloatArray | None
+    generator: torch.Generator
 
 
 @dataclass(slots=True)
-class _Stage:
-    """Run-time state of one stage; formats are filled in by calibration."""
+class _Calibrated:
+    """Formats of one stage, chosen by calibration.
 
-    key: StageKey
-    bits: int
-    signed: bool
-    table: str
-    has_bias: bool
-    product_scale: float = 1.0
-    output: Format | None = None
+    Attributes:
+        product_scale: Grid of `acc * M`, on which bias and addend are added.
+        output: Of the result.
+        weight: Of the weights, None without.
+        attention: Of an attend's weights, None without.
+    """
+
+    product_scale: float
+    output: Format
+    weight: Format | None = None
+    attention: Attention | None = None
+
+
+@dataclass(slots=True)
+class _Run:
+    """A forward pass under way."""
+
+    results: dict[Key, torch.Tensor] = field(default_factory=dict)
+    calibrating: bool = False
+    training: Training | None = None
 
 
 class QuantizedNetwork(torch.nn.Module):
-    """A GCN whose forward pass computes exactly the codes of its bundle.
+    """A network whose forward pass computes exactly the codes of its bundle.
 
     Args:
-        weights: Float weights per layer [in, out].
-        biases: Float biases per layer [out].
-        graph: The graph it is calibrated and tuned on.
+        parameters: Float parameters by the names of `sgq_hw.models.layout`.
+        kinds: Kinds of the float layers.
+        data: The graph, or set of graphs, it is calibrated and tuned on.
         config: Bits of every tensor.
+        fixed: Parameters that are not tuned.
 
     Raises:
         InputError: the configuration cannot be built; names layer and limit.
@@ -91,275 +118,395 @@ class QuantizedNetwork(torch.nn.Module):
 
     def __init__(
         self,
-        weights: list[npt.NDArray[np.float32]],
-        biases: list[npt.NDArray[np.float32]],
-        graph: Graph,
+        parameters: Mapping[str, npt.NDArray[np.float32]],
+        kinds: Sequence[str],
+        data: Graph | GraphSet,
         config: BitConfig,
+        fixed: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
-        self.config = config
-        self.graph = graph
+        self.config, self.data = config, data
+        graph = data.union if isinstance(data, GraphSet) else data
+        self.kinds = config_kinds(kinds, of_graphs=isinstance(data, GraphSet))
+        check_config(config, self.kinds)
+        self.layers = bundle_layers(self.kinds, config)
+        self.stages = plan_stages(self.layers, config)
+        model = next((k for k in ("gcn", "sage", "gin", "gat") if k in self.kinds), "agnn")
+        self.normalisation = NORMALISATIONS.get(model, config.normalisation)
+        self.self_loops = model != "sage"
         signed = graph.x_values is not None and bool((graph.x_values < 0).any())
-        binary = graph.x_values is None
         self.input = InputSpec(
             channels=graph.num_features,
-            bits=1 if binary else max(config.input, 2) if signed else config.input,
+            bits=1 if graph.x_values is None else max(config.input, 2) if signed else config.input,
             signed=signed,
             row_normalised=not signed,
         )
-        for index, layer in enumerate(config.layers):
-            if layer.association == "(AX)W" and (index == 0 or config.normalisation != "edge"):
-                raise InputError(
-                    f"layers[{index}].association: (AX)W needs normalisation 'edge' and is not"
-                    " possible in the first layer, whose input is streamed"
+        self.named = torch.nn.ParameterDict(
+            {
+                name: torch.nn.Parameter(
+                    torch.from_numpy(value.astype(np.float64)), requires_grad=name not in fixed
                 )
-        self.weights = torch.nn.ParameterList(
-            torch.nn.Parameter(torch.from_numpy(weight.astype(np.float64))) for weight in weights
+                for name, value in parameters.items()
+            }
         )
-        self.biases = torch.nn.ParameterList(
-            torch.nn.Parameter(torch.from_numpy(bias.astype(np.float64))) for bias in biases
+        self.splits = config.splits()
+        self.buckets = degree_buckets(graph, self.splits)
+        self._bind_graph(graph)
+        self.calibrated: dict[Key, _Calibrated] = {}
+        self.calibrate()
+
+    def _bind_graph(self, graph: Graph) -> None:
+        """Derive tables, adjacency and input codes, all constants of the network."""
+        config = self.config
+        real = real_graph(
+            graph, self_loops=self.self_loops, row_normalised=self.input.row_normalised
         )
-        real = real_graph(graph, self_loops=True, row_normalised=self.input.row_normalised)
-        self.node_tables = self._make_tables(real_factors={
-            rule: table_values(rule, real, self.input)
-            for rule in ("degree", "input", "input-degree")
-        })
+        rules = dict.fromkeys(stage.rule for stage in self.stages if stage.rule is not None)
+        factors = {rule: table_values(rule, real, self.input) for rule in rules}
+        self.node_tables = {rule: self._make_table(rule, factors[rule]) for rule in rules}
+        self._table_reals = {
+            rule: torch.from_numpy(
+                decode(encode(factors[rule], table.scale, table.bits, signed=False), table.scale)
+            )[:, None]
+            for rule, table in self.node_tables.items()
+        }
         self.edge: Format | None = None
         edge_values: FloatArray = np.ones(len(real.indices))
-        if config.normalisation == "edge":
-            scale = best_scale(real.edge_values, config.edge, signed=False)
+        if self.normalisation == "edge":
+            scale = best_scale(
+                real.edge_values, config.edge, signed=False, method=config.calibration
+            )
             self.edge = Format(bits=config.edge, signed=False, scale=scale)
-            codes = encode(real.edge_values, scale, config.edge, signed=False)
-            edge_values = decode(codes, scale)
+            edge_values = decode(encode(real.edge_values, scale, config.edge, signed=False), scale)
         nodes = graph.num_nodes
+        self.indptr, self.indices = real.indptr, real.indices
         self.adjacency = sparse.csr_array(
             (edge_values, real.indices, real.indptr), shape=(nodes, nodes)
         )
-        inputs = input_codes(real, self.input.bits, signed).astype(np.float64)
+        self.edges = Edges.of(self.adjacency) if self.self_loops else None
+        inputs = input_codes(real, self.input.bits, self.input.signed).astype(np.float64)
         self.features = sparse.csr_array(
             (inputs, graph.x_indices, graph.x_indptr), shape=(nodes, graph.num_features)
         )
-        self.weight_formats: list[Format] = []
-        self.stages = self._make_stages()
-        self.calibrate()
+        self.pooling: Matrix | None = None
+        if isinstance(self.data, GraphSet):
+            shape = (self.data.num_graphs, nodes)
+            parts = (np.ones(nodes), np.arange(nodes), self.data.node_ptr)
+            self.pooling = sparse.csr_array(parts, shape=shape)
 
-    def _make_tables(self, real_factors: dict[str, FloatArray]) -> dict[str, NodeTable]:
-        factored = self.config.normalisation == "factored"
-        rules: tuple[Rule, ...] = ("input-degree", "degree") if factored else ("input",)
-        tables: dict[str, NodeTable] = {}
-        for rule in rules:
-            bits = self.config.factor if rule == "degree" else self.config.input_factor
-            peak = float(real_factors[rule].max(initial=0.0))
-            # A degree's factor never exceeds 1, on any graph, nor does a normalised row's the step
-            # of its codes; the factors of other rows follow this graph's peak.
-            top = 1.0
-            if rule != "degree" and self.input.row_normalised:
+    def _make_table(self, rule: Rule, factors: FloatArray) -> NodeTable:
+        bits = self.config.factor if rule in ("degree", "mean") else self.config.input_factor
+        peak = float(factors.max(initial=0.0))
+        # A degree's factor never exceeds 1, on any graph, nor does a normalised row's the step
+        # of its codes; the factors of other rows follow this graph's peak.
+        top = 1.0
+        if rule in ("input", "input-degree"):
+            if self.input.row_normalised:
                 top = power_of_two_at_least(1.0 / code_range(self.input.bits, signed=False)[1])
-            elif rule != "degree" and peak > 0:
+            elif peak > 0:
                 top = power_of_two_at_least(peak)
-            tables[rule] = NodeTable(
-                name=rule.replace("-", "_"), rule=rule, bits=bits, scale=math.ldexp(top, -bits)
-            )
-        self._table_reals = {
-            table.name: torch.from_numpy(
-                encode(real_factors[rule], table.scale, table.bits, signed=False) * table.scale
-            )[:, None]
-            for rule, table in tables.items()
-        }
-        return tables
+        name = rule.replace("-", "_")
+        return NodeTable(name=name, rule=rule, bits=bits, scale=math.ldexp(top, -bits))
 
-    def _make_stages(self) -> list[_Stage]:
-        factored = self.config.normalisation == "factored"
-        stages = []
-        last = len(self.config.layers) - 1
-        for index, bits in enumerate(self.config.layers):
-            order = ("combine", "aggregate")
-            if bits.association == "(AX)W":
-                order = ("aggregate", "combine")
-            for position, stage in enumerate(order):
-                table = ""
-                if stage == "combine" and index == 0:
-                    table = "input_degree" if factored else "input"
-                elif factored:
-                    table = "degree"
-                ends_layer = position == 1
-                # Hidden layers end in ReLU: an unsigned format. Sums of hidden features that are
-                # only aggregated keep their sign, which is never negative.
-                follows_relu = ends_layer and index != last
-                unsigned = follows_relu or (stage == "aggregate" and not ends_layer)
-                stages.append(
-                    _Stage(
-                        key=(index, stage),
-                        bits=bits.combine if stage == "combine" else bits.aggregate,
-                        signed=not unsigned,
-                        table=table,
-                        has_bias=ends_layer,
-                    )
-                )
-        return stages
+    # ---- weights and formats ------------------------------------------------------------------
 
-    def _table(self, name: str) -> NodeTable:
-        return next(table for table in self.node_tables.values() if table.name == name)
+    def float_weight(self, stage: PlannedStage) -> torch.Tensor:
+        """Return the float weights of a combination, [inputs, channels], differentiable."""
+        weight: torch.Tensor = self.named[stage.weight]
+        if stage.key[1] != "score":
+            return weight
+        prefix = stage.weight.partition("/")[0]
+        ends = (self.named[f"{prefix}/target"], self.named[f"{prefix}/source"])
+        heads, channels = ends[0].shape
+        by_head = weight.view(-1, heads, channels)
+        return torch.cat([(by_head * end).sum(dim=2) for end in ends], dim=1)
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Choose every scale anew from the present weights: least squared error, one sweep."""
-        self.weight_formats = [
-            Format(
-                bits=bits.weight,
-                signed=True,
-                scale=best_scale(weight.detach().numpy(), bits.weight, signed=True),
-            )
-            for bits, weight in zip(self.config.layers, self.weights, strict=True)
-        ]
-        self._forward(calibrating=True)
+        """Choose every scale anew from the present parameters, in one sweep."""
+        self._forward(_Run(calibrating=True))
 
-    def _stage_sums(
-        self, stage: _Stage, hidden: torch.Tensor | None, features: Matrix
-    ) -> torch.Tensor:
-        index, kind = stage.key
-        if kind == "combine":
-            weight = fake_quantize(self.weights[index], self.weight_formats[index])
-            return sparse_product(features, weight) if hidden is None else hidden @ weight
-        if hidden is None:
-            raise InputError("layer 0: (AX)W needs its input in feature memory")
-        return sparse_product(self.adjacency, hidden)
-
-    def _forward(
-        self,
-        calibrating: bool = False,
-        dropout: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> dict[StageKey, torch.Tensor]:
-        results: dict[StageKey, torch.Tensor] = {}
-        hidden: torch.Tensor | None = None
-        features = drop_values(self.features, dropout, generator) if dropout else self.features
+    def _operand_scale(self, stage: PlannedStage) -> float:
         # The input's codes count as they are: their step is in the node table.
-        operand_scale = 1.0
-        for stage in self.stages:
-            index, kind = stage.key
-            sums = self._stage_sums(stage, hidden, features)
-            if kind == "combine":
-                factor_scale = self.weight_formats[index].scale
-            else:
-                factor_scale = 1.0 if self.edge is None else self.edge.scale
-            scale = operand_scale * factor_scale
-            if stage.table:
-                sums = sums * self._table_reals[stage.table]
-                scale *= self._table(stage.table).scale
-            if stage.has_bias:
-                low, high = code_range(BIAS_CODE_BITS, signed=True)
-                sums = sums + _round(self.biases[index], scale, low, high)
-            if calibrating:
-                stage.product_scale = scale
-                stage.output = Format(
-                    bits=stage.bits,
-                    signed=stage.signed,
-                    scale=best_scale(
-                        sums.numpy(),
-                        stage.bits,
-                        stage.signed,
-                        smallest=scale,
-                        largest=math.ldexp(scale, MAX_SHIFT),
-                    ),
-                )
-            assert stage.output is not None
-            hidden = fake_quantize(sums, stage.output)
-            results[stage.key] = hidden
-            operand_scale = stage.output.scale
-            if dropout and stage.has_bias and stage is not self.stages[-1]:
-                keep = torch.rand(hidden.shape, generator=generator) >= dropout
-                hidden = hidden * keep / (1.0 - dropout)
-        return results
+        return 1.0 if stage.source is None else self.calibrated[stage.source].output.scale
 
-    def forward(
-        self, dropout: float = 0.0, generator: torch.Generator | None = None
+    def _product_scale(self, stage: PlannedStage, weight: Format | None) -> float:
+        scale = self._operand_scale(stage)
+        if weight is not None:
+            scale *= weight.scale
+        if stage.operation == "aggregate" and self.edge is not None:
+            scale *= self.edge.scale
+        if stage.operation == "attend":
+            scale = math.ldexp(scale, -RECIPROCAL_SHIFT)
+        if stage.rule is not None:
+            scale *= self.node_tables[stage.rule].scale
+        return scale
+
+    def _choose_weight(self, stage: PlannedStage) -> Format | None:
+        if stage.operation != "combine":
+            return None
+        values = self.float_weight(stage).detach().numpy()
+        method = self.config.calibration
+        scale = best_scale(values, stage.weight_bits, signed=True, method=method)
+        return Format(bits=stage.weight_bits, signed=True, scale=scale)
+
+    def _choose_output(
+        self, stage: PlannedStage, sums: torch.Tensor, product_scale: float
+    ) -> Format:
+        """Choose the result's format for exact sums."""
+        smallest = product_scale
+        for other in self.stages:
+            # What is added to another stage's products must not be finer than their grid.
+            if other.addend == stage.key:
+                smallest = max(smallest, self._product_scale(other, None))
+        largest = math.ldexp(product_scale, MAX_SHIFT)
+        values, method = sums.detach().numpy(), self.config.calibration
+        if stage.activation == "elu":
+            # Codes below what ELU can give would be wasted.
+            values = np.maximum(values, -1.0)
+        if isinstance(stage.bits, Taq):
+            return best_windows(
+                values, self.buckets, stage.bits.bits, stage.signed, smallest, largest, method
+            )
+        scale = best_scale(values, stage.bits, stage.signed, smallest, largest, method)
+        return Format(bits=stage.bits, signed=stage.signed, scale=scale)
+
+    # ---- forward pass -------------------------------------------------------------------------
+
+    def _round(self, sums: torch.Tensor, output: Format) -> torch.Tensor:
+        """Round to a format, each node into its bucket's window."""
+        if not output.windows:
+            low, high = code_range(output.bits, output.signed)
+            return rounded(sums, output.scale, low, high)
+        limits = np.array(
+            [
+                (math.ldexp(output.scale, w.exponent), *code_range(w.bits, output.signed))
+                for w in output.windows
+            ]
+        )[self.buckets]
+        scale, low_limit, high_limit = (torch.from_numpy(limits[:, i : i + 1]) for i in range(3))
+        return rounded(sums, scale, low_limit, high_limit)
+
+    def _sums(self, stage: PlannedStage, run: _Run, weight: Format | None) -> torch.Tensor:
+        """Return exact sums times the node factor, before bias and addend, as real values."""
+        if weight is not None:
+            low, high = code_range(weight.bits, signed=True)
+            values = rounded(self.float_weight(stage), weight.scale, low, high)
+            if stage.source is not None:
+                sums = run.results[stage.source] @ values
+            else:
+                features = self.features
+                if run.training is not None and run.training.dropout:
+                    features = drop_values(
+                        features, run.training.dropout, run.training.generator
+                    )
+                sums = sparse_product(features, values)
+        else:
+            matrix = self.adjacency if stage.operation == "aggregate" else self.pooling
+            assert matrix is not None
+            assert stage.source is not None
+            sums = sparse_product(matrix, run.results[stage.source])
+        if stage.rule is not None:
+            sums = sums * self._table_reals[stage.rule]
+        return sums
+
+    def _plain(self, stage: PlannedStage, run: _Run) -> torch.Tensor:
+        """Run a stage without attention."""
+        if run.calibrating:
+            weight = self._choose_weight(stage)
+        else:
+            weight = self.calibrated[stage.key].weight
+        scale = self._product_scale(stage, weight)
+        sums = self._sums(stage, run, weight)
+        if stage.bias:
+            low, high = code_range(BIAS_CODE_BITS, signed=True)
+            sums = sums + rounded(self.named[stage.bias], scale, low, high)
+        if stage.addend is not None:
+            sums = sums + run.results[stage.addend]
+        if run.calibrating:
+            output = self._choose_output(stage, sums, scale)
+            self.calibrated[stage.key] = _Calibrated(scale, output, weight)
+        result = self._round(sums, self.calibrated[stage.key].output)
+        return self._protect(stage, run, sums, result)
+
+    def _protect(
+        self, stage: PlannedStage, run: _Run, sums: torch.Tensor, result: torch.Tensor
     ) -> torch.Tensor:
-        """Return the logits [nodes, classes] as real values; `dropout` is for training."""
-        results = self._forward(dropout=dropout, generator=generator)
-        return results[self.stages[-1].key]
+        """Keep the unrounded rows of nodes that Degree-Quant protects in this pass."""
+        if run.training is None or run.training.protected is None:
+            return result
+        if len(sums) != len(run.training.protected):
+            return result  # rows of graphs, not of nodes
+        drawn = torch.rand(len(sums), generator=run.training.generator, dtype=torch.float64)
+        kept = (drawn < torch.from_numpy(run.training.protected))[:, None]
+        return torch.where(kept, sums if stage.signed else sums.clamp(min=0.0), result)
+
+    def _attend(self, stage: PlannedStage, run: _Run) -> torch.Tensor:
+        """Run a stage with attention: the golden unit's integers, or in training real numbers."""
+        assert stage.source is not None
+        scores = None if stage.scores is None else run.results[stage.scores]
+        if run.calibrating or run.training is not None:
+            result = self._attend_real(stage, run, scores)
+        else:
+            result = self._attend_exactly(stage, run, scores)
+        if stage.activation == "elu":
+            output = self.calibrated[stage.key].output
+            codes = (result.detach() / output.scale).round().numpy().astype(np.int64)
+            values = elu(np.clip(codes, *code_range(output.bits, True)), elu_table(
+                output.bits, output.scale))  # fmt: skip
+            result = replaced(functional.elu(result), torch.from_numpy(values * output.scale))
+        return result
+
+    def _attend_real(
+        self, stage: PlannedStage, run: _Run, scores: torch.Tensor | None
+    ) -> torch.Tensor:
+        assert stage.source is not None
+        assert self.edges is not None
+        hidden, scale = run.results[stage.source], self._product_scale(stage, None)
+        beta = None
+        if scores is None:
+            beta = self._beta(stage)
+            if not run.calibrating:
+                beta = self._rounded_beta(stage, beta)
+        means = trained_mean(self.edges, hidden, scores, beta, stage.attention_bits)
+        if stage.bias:
+            low, high = code_range(BIAS_CODE_BITS, signed=True)
+            means = means + rounded(self.named[stage.bias], scale, low, high)
+        if run.calibrating:
+            if beta is not None:
+                attention = choose_agnn(stage, float(beta))
+            else:
+                assert stage.scores is not None
+                assert scores is not None
+                fmt = self.calibrated[stage.scores].output
+                attention = choose_gat(stage, fmt, scores.shape[1] // 2)
+            output = self._choose_output(stage, means, scale)
+            self.calibrated[stage.key] = _Calibrated(scale, output, attention=attention)
+        result = self._round(means, self.calibrated[stage.key].output)
+        return self._protect(stage, run, means, result)
+
+    def _attend_exactly(
+        self, stage: PlannedStage, run: _Run, scores: torch.Tensor | None
+    ) -> torch.Tensor:
+        chosen = self.calibrated[stage.key]
+        assert stage.source is not None
+        attention = self.attention(stage)
+        assert attention is not None
+        assert self.edges is not None
+        score_codes = None
+        if scores is not None:
+            assert stage.scores is not None
+            score_codes = (scores / self.calibrated[stage.scores].output.scale).detach().numpy()
+            score_codes = score_codes.astype(np.int64)
+        bias = self.bias_codes(stage) if stage.bias else np.zeros((), np.int64)
+        totals, exponents = exact_mean(
+            attention, self.edges, run.results[stage.source],
+            self.calibrated[stage.source].output, score_codes, bias,
+        )  # fmt: skip
+        output = chosen.output
+        shifts = exponents + round(math.log2(output.scale / chosen.product_scale))
+        if not output.windows:
+            limits = code_range(output.bits, output.signed)
+            codes = np.clip(round_shift_by(totals, shifts), *limits)
+        else:
+            one = np.ones((), np.int64)
+            codes = requantize_windows(
+                totals, one, np.zeros((), np.int64), shifts, output.windows, output.signed,
+                self.buckets,
+            )  # fmt: skip
+        return torch.from_numpy(codes * output.scale)
+
+    def _rounded_beta(self, stage: PlannedStage, beta: torch.Tensor) -> torch.Tensor:
+        attention = self.calibrated[stage.key].attention
+        assert attention is not None
+        limit = attention.largest_beta
+        return rounded(beta, attention.logit_scale, -limit, limit)
+
+    def attention(self, stage: PlannedStage) -> Attention | None:
+        """Return the attention of a stage with its present parameters, None without one."""
+        attention = self.calibrated[stage.key].attention
+        if attention is None or stage.scores is not None:
+            return attention
+        return attention.with_beta(float(self._beta(stage).detach()))
+
+    def _beta(self, stage: PlannedStage) -> torch.Tensor:
+        beta: torch.Tensor = self.named[f"layer{self.layers[stage.key[0]].parameter}/beta"]
+        return beta
+
+    def _forward(self, run: _Run) -> dict[Key, torch.Tensor]:
+        for stage in self.stages:
+            result = (self._attend if stage.operation == "attend" else self._plain)(stage, run)
+            if stage.hidden and run.training is not None and run.training.dropout:
+                dropout = run.training.dropout
+                keep = torch.rand(result.shape, generator=run.training.generator) >= dropout
+                result = result * keep / (1.0 - dropout)
+            run.results[stage.key] = result
+        return run.results
+
+    def forward(self, training: Training | None = None) -> torch.Tensor:
+        """Return the logits [nodes or graphs, classes] as real values."""
+        return self._forward(_Run(training=training))[self.stages[-1].key]
 
     @torch.no_grad()
-    def stage_codes(self) -> dict[StageKey, npt.NDArray[np.int64]]:
-        """Return the integer codes of every stage, [nodes, channels]: equal to the golden model."""
-        results = self._forward()
-        codes = {}
-        for stage in self.stages:
-            assert stage.output is not None
-            codes[stage.key] = (results[stage.key] / stage.output.scale).numpy().astype(np.int64)
-        return codes
+    def stage_codes(self) -> dict[Key, npt.NDArray[np.int64]]:
+        """Return the integer codes of every stage, [rows, channels]: equal to the golden model."""
+        return {
+            key: (result / self.calibrated[key].output.scale).numpy().astype(np.int64)
+            for key, result in self._forward(_Run()).items()
+        }
 
     def snapshot(self) -> Callable[[], None]:
         """Return a function that puts parameters and scales back to what they are now."""
         state = {name: value.clone() for name, value in self.state_dict().items()}
-        formats = list(self.weight_formats)
-        stages = [(stage.product_scale, stage.output) for stage in self.stages]
+        calibrated = dict(self.calibrated)  # entries are replaced, never changed
 
         def restore() -> None:
             self.load_state_dict(state)
-            self.weight_formats = formats
-            for stage, (scale, output) in zip(self.stages, stages, strict=True):
-                stage.product_scale, stage.output = scale, output
+            self.calibrated = dict(calibrated)
 
         return restore
 
-    def _bias_codes(self, stage: _Stage) -> npt.NDArray[np.int64]:
-        bias = self.biases[stage.key[0]].detach().numpy()
-        return encode(bias, stage.product_scale, BIAS_CODE_BITS, signed=True)
+    # ---- integers -----------------------------------------------------------------------------
 
-    def _epilogue(self, stage: _Stage) -> Epilogue:
-        assert stage.output is not None
-        shift = round(math.log2(stage.output.scale / stage.product_scale))
-        if stage.table:
-            multiplier = Multiplier(
-                kind="node", bits=self._table(stage.table).bits, table=stage.table
+    def bias_codes(self, stage: PlannedStage) -> npt.NDArray[np.int64]:
+        """Return the bias of a stage on the grid of its products, int64 [channels]."""
+        bias = self.named[stage.bias].detach().numpy()
+        scale = self.calibrated[stage.key].product_scale
+        return encode(bias, scale, BIAS_CODE_BITS, signed=True)
+
+    def weight_codes(self, stage: PlannedStage) -> npt.NDArray[np.int64]:
+        """Return the weights of a stage, int64 [inputs, channels]."""
+        fmt = self.calibrated[stage.key].weight
+        assert fmt is not None
+        return encode(self.float_weight(stage).detach().numpy(), fmt.scale, fmt.bits, fmt.signed)
+
+    def addend_factor(self, stage: PlannedStage) -> int:
+        """Return the constant that brings a stage's addend onto the grid of its products."""
+        assert stage.addend is not None
+        scale = self.calibrated[stage.addend].output.scale
+        return round(scale / self.calibrated[stage.key].product_scale)
+
+    def epilogue(self, stage: PlannedStage) -> Epilogue:
+        """Return the record of what ends a stage."""
+        chosen = self.calibrated[stage.key]
+        shift = round(math.log2(chosen.output.scale / chosen.product_scale))
+        multiplier = Multiplier(kind="layer")
+        if stage.operation == "attend":
+            multiplier = Multiplier(kind="reciprocal", bits=RECIPROCAL_SHIFT + 1)
+        elif stage.rule is not None:
+            table = self.node_tables[stage.rule]
+            multiplier = Multiplier(kind="node", bits=table.bits, table=table.name)
+        if shift > MAX_SHIFT:
+            raise InputError(
+                f"layers[{stage.key[0]}].{stage.key[1]}: shift {shift}; at most {MAX_SHIFT}"
             )
-        else:
-            multiplier = Multiplier(kind="layer")
         bias_bits = 0
-        if stage.has_bias:
+        if stage.bias:
             # Two bits more than the output's own range on the product grid, for retrained
             # networks; more only where this one's biases need them.
-            codes = self._bias_codes(stage)
+            codes = self.bias_codes(stage)
             needed = signed_bits(int(codes.min()), int(codes.max()))
-            bias_bits = max(min(stage.output.bits + shift + 2, MAX_BIAS_BITS), needed)
+            bias_bits = max(min(chosen.output.bits + shift + 2, MAX_BIAS_BITS), needed)
         return Epilogue(
-            multiplier=multiplier, shift=shift, bias_bits=bias_bits, output=stage.output
+            multiplier=multiplier, shift=shift, bias_bits=bias_bits, output=chosen.output
         )
-
-    def manifest(self) -> Manifest:
-        """Return the bundle's manifest for the present scales."""
-        epilogues = {stage.key: self._epilogue(stage) for stage in self.stages}
-        layers = tuple(
-            GcnLayer(
-                association=bits.association,
-                in_channels=self.weights[index].shape[0],
-                out_channels=self.weights[index].shape[1],
-                weight=self.weight_formats[index],
-                combine=epilogues[index, "combine"],
-                aggregate=epilogues[index, "aggregate"],
-            )
-            for index, bits in enumerate(self.config.layers)
-        )
-        return Manifest(
-            format=BUNDLE_FORMAT,
-            version=BUNDLE_VERSION,
-            normalisation=self.config.normalisation,
-            self_loops=True,
-            input=self.input,
-            edge=self.edge,
-            node_tables=tuple(self.node_tables.values()),
-            layers=layers,
-        )
-
-    def freeze(self) -> Bundle:
-        """Return the integers: network and bound graph."""
-        manifest = self.manifest()
-        weights = {
-            (index, "combine"): encode(weight.detach().numpy(), fmt.scale, fmt.bits, fmt.signed)
-            for index, (weight, fmt) in enumerate(
-                zip(self.weights, self.weight_formats, strict=True)
-            )
-        }
-        biases = {stage.key: self._bias_codes(stage) for stage in self.stages if stage.has_bias}
-        return Bundle(Network(manifest, weights, biases), bind(self.graph, manifest))

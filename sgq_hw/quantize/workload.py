@@ -1,5 +1,6 @@
 """Binding: a graph and its features turned into the integers that one network expects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from sgq_hw.bundle import Workload
 from sgq_hw.errors import InputError
 from sgq_hw.formats import Format
 from sgq_hw.golden.fixed_point import IntArray, encode
+from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph, with_self_loops
 from sgq_hw.manifest import InputSpec, Manifest, NodeTable
 from sgq_hw.node_sets import row_starts
@@ -25,6 +27,7 @@ class RealGraph:
         indices: Its columns, sorted in each row.
         degree_factor: `d ** -0.5` per node, d = row length of the aggregation matrix (0 for an
             empty row).
+        mean_factor: `1 / d` per node (0 for an empty row).
         row_factor: Real value of a code step of 1.0 relative to the row's largest input.
         relative_inputs: Inputs divided by the largest magnitude of their row, CSR data order.
         edge_values: `(d_i * d_j) ** -0.5` per stored entry.
@@ -33,6 +36,7 @@ class RealGraph:
     indptr: IntArray
     indices: IntArray
     degree_factor: FloatArray
+    mean_factor: FloatArray
     row_factor: FloatArray
     relative_inputs: FloatArray
     edge_values: FloatArray
@@ -75,6 +79,7 @@ def real_graph(graph: Graph, *, self_loops: bool, row_normalised: bool) -> RealG
         indptr=indptr,
         indices=indices,
         degree_factor=degree_factor,
+        mean_factor=np.divide(1.0, degree, where=degree > 0, out=np.zeros_like(degree)),
         row_factor=row_factor,
         relative_inputs=values / divisor[x_rows],
         edge_values=degree_factor[rows] * degree_factor[indices],
@@ -92,15 +97,29 @@ def table_values(rule: str, real: RealGraph, spec: InputSpec) -> FloatArray:
     step = real.row_factor / ((1 << (spec.bits - 1)) - 1 if spec.signed else (1 << spec.bits) - 1)
     if rule == "degree":
         return real.degree_factor
+    if rule == "mean":
+        return real.mean_factor
     return step * real.degree_factor if rule == "input-degree" else step
 
 
-def bind(graph: Graph, manifest: Manifest) -> Workload:
-    """Turn a graph into the integers that a network expects.
+def degree_buckets(graph: Graph, splits: Sequence[int]) -> IntArray:
+    """Return the degree bucket of each node: the number of splits that its in-degree reaches.
+
+    In-degree is the stored row length, without self loops that a network adds.
+    """
+    return np.searchsorted(np.asarray(splits, np.int64), graph.degrees, side="right")
+
+
+def bind(data: Graph | GraphSet, manifest: Manifest) -> Workload:
+    """Turn a graph, or a set of graphs, into the integers that a network expects.
 
     Raises:
         InputError: the graph does not fit the network; names the field.
     """
+    graph = data.union if isinstance(data, GraphSet) else data
+    if isinstance(data, GraphSet) != manifest.reads_graphs:
+        wanted = "a set of graphs" if manifest.reads_graphs else "one graph"
+        raise InputError(f"{graph.name}: the network classifies {wanted}")
     spec = manifest.input
     if graph.num_features != spec.channels:
         raise InputError(
@@ -119,10 +138,10 @@ def bind(graph: Graph, manifest: Manifest) -> Workload:
         x_indices = x_indices[kept]
         codes = codes[kept] if spec.bits > 1 else None
     classes = manifest.outputs
-    labels = graph.y
+    labels = data.y
     if labels is not None and labels.size and int(labels.max()) >= classes:
         raise InputError(f"{graph.name}: y: class {int(labels.max())}; the network has {classes}")
-    masks = {"train": graph.train_mask, "val": graph.val_mask, "test": graph.test_mask}
+    masks = {"train": data.train_mask, "val": data.val_mask, "test": data.test_mask}
     return Workload(
         name=graph.name,
         indptr=real.indptr,
@@ -134,6 +153,10 @@ def bind(graph: Graph, manifest: Manifest) -> Workload:
         node_tables={
             table.name: _encode_table(table, real, spec) for table in manifest.node_tables
         },
+        buckets=(
+            degree_buckets(graph, manifest.degree_splits) if manifest.degree_splits else None
+        ),
+        graph_of_node=data.graph_of_node if isinstance(data, GraphSet) else None,
         labels=labels,
         masks={name: mask for name, mask in masks.items() if mask is not None},
     )

@@ -16,9 +16,9 @@ from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for, generate, generate_unit, load_generated
 from sgq_hw.graphs import load_graph
 from sgq_hw.quantize.config import BitConfig, LayerBits
-from sgq_hw.quantize.network import QuantizedNetwork
+from sgq_hw.quantize.freeze import freeze
 from sgq_hw.render import UNITS
-from tests.quantised import quantised
+from tests.quantised import gcn_of, quantised
 from tests.random_networks import gcn_layers, random_bundle
 
 
@@ -221,10 +221,8 @@ def test_large_shifts_are_built() -> None:
     weights = [rng.normal(0, 0.3, size).astype(np.float32) for size in ((34, 16), (16, 2))]
     layer = LayerBits(weight=16, combine=8, aggregate=16)
     config = BitConfig(input=1, edge=8, factor=16, input_factor=16, layers=(layer, layer))
-    network = QuantizedNetwork(
-        weights, [np.zeros(16, np.float32), np.zeros(2, np.float32)], load_graph("karate"), config
-    )
-    bundle = network.freeze()
+    biases = [np.zeros(16, np.float32), np.zeros(2, np.float32)]
+    bundle = freeze(gcn_of(weights, biases, load_graph("karate"), config))
     assert gcn_layers(bundle.network.manifest)[1].combine.shift > 31
     assert design_for(bundle).total_bits <= 62
 

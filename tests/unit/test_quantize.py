@@ -17,10 +17,12 @@ from sgq_hw.errors import InputError
 from sgq_hw.golden.network import evaluate, run
 from sgq_hw.graphs import Graph, load_graph
 from sgq_hw.quantize.config import BitConfig, LayerBits, uniform_config
+from sgq_hw.quantize.freeze import freeze
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.quantize.pipeline import FineTuning, check_exact, fine_tune, quantize
+from sgq_hw.quantize.pipeline import FineTuning, check_exact, fine_tune, quantize, quantized_network
 from sgq_hw.quantize.workload import bind
 from sgq_hw.train import TrainedModel, train
+from tests.quantised import gcn_of
 from tests.random_networks import gcn_layers, validated
 
 Norm = Literal["factored", "edge"]
@@ -48,16 +50,12 @@ def trained(name: str, layers: int = 2, epochs: int | None = None) -> tuple[Trai
 def network_of(
     model: TrainedModel, graph: Graph, config: BitConfig
 ) -> QuantizedNetwork:
-    weights, biases = (
-        [model.parameters[f"layer{layer}/{name}"] for layer in range(model.num_layers)]
-        for name in ("combine/weight", "bias")
-    )
-    return QuantizedNetwork(weights, biases, graph, config)
+    return quantized_network(model, graph, config)
 
 
 def assert_exact(network: QuantizedNetwork) -> Bundle:
     """Every code of torch equals the golden model's, on the bundle as it comes from a file."""
-    bundle = validated(network.freeze())
+    bundle = validated(freeze(network))
     trace = run(bundle.network, bundle.workload)
     codes = network.stage_codes()
     assert list(codes) == list(trace)
@@ -127,13 +125,13 @@ def test_fine_tuning() -> None:
     model, graph = trained("karate", epochs=8)  # far from its best, so that tuning helps
     config, options = uniform_config(2, 2), FineTuning(epochs=16, lr_factor=1.0)
     plain = network_of(model, graph, config)
-    before = plain.freeze()
+    before = freeze(plain)
     tuned = []
     for seed in (0, 0, 1):
         network = network_of(model, graph, config)
         fine_tune(network, model, graph, options, seed, progress=False)
         assert_exact(network)
-        tuned.append(network.freeze())
+        tuned.append(freeze(network))
     first, again, other = (
         [w.tolist() for w in bundle.network.weights.values()] for bundle in tuned
     )
@@ -174,7 +172,7 @@ def test_binary_inputs_take_one_bit(
     if name != "karate":
         request.getfixturevalue("data_folder")
     model, graph = trained(name)
-    bundle = network_of(model, graph, uniform_config(bits, 2, norm)).freeze()
+    bundle = freeze(network_of(model, graph, uniform_config(bits, 2, norm)))
     spec, workload = bundle.network.manifest.input, bundle.workload
     assert (spec.bits, spec.signed, spec.row_normalised) == (1, False, True)
     assert workload.x_codes is None
@@ -245,12 +243,12 @@ def test_one_bit_real_inputs_keep_only_ones() -> None:
         x_indices=np.arange(34),
     )
     model, _ = trained("karate")
-    bundle = network_of(model, graph, uniform_config(1, 2)).freeze()
+    bundle = freeze(network_of(model, graph, uniform_config(1, 2)))
     assert bundle.workload.x_codes is None
     kept = np.flatnonzero(values / values.max() >= 0.5)
     assert bundle.workload.x_indices.tolist() == kept.tolist()
     # The same where a binary network meets a graph with real inputs.
-    binary = network_of(*trained("karate"), uniform_config(4, 2)).freeze()
+    binary = freeze(network_of(*trained("karate"), uniform_config(4, 2)))
     bound = bind(graph, binary.network.manifest)
     assert bound.x_codes is None
     assert bound.x_indices.tolist() == kept.tolist()
@@ -273,7 +271,7 @@ def test_a_bias_far_beyond_the_output_range() -> None:
     for offset in (0.6, 0.7, 1.0, 40.0, -3.0):
         biases = [np.full(4, offset, np.float32), np.array([0.5, -60.0], np.float32)]
         for bits in (1, 4):
-            network = QuantizedNetwork(weights, biases, graph, uniform_config(bits, 2))
+            network = gcn_of(weights, biases, graph, uniform_config(bits, 2))
             assert_exact(network)
 
 
@@ -289,7 +287,7 @@ def test_cora_accuracy(data_folder: Path) -> None:
 
 def test_a_network_meets_another_graph() -> None:
     """`bind` refuses what the network cannot read, by field."""
-    manifest = network_of(*trained("karate"), uniform_config(4, 2)).freeze().network.manifest
+    manifest = freeze(network_of(*trained("karate"), uniform_config(4, 2))).network.manifest
     graph = load_graph("karate")
     with pytest.raises(InputError, match=r"^karate: x_shape: 35 features; the network has 34$"):
         bind(replace(graph, num_features=35), manifest)
@@ -303,7 +301,7 @@ def test_a_network_meets_another_graph() -> None:
 def test_codes_that_training_did_not_see_are_refused() -> None:
     model, graph = trained("karate", epochs=5)
     network = network_of(model, graph, uniform_config(4, 2))
-    bundle = network.freeze()
+    bundle = freeze(network)
     check_exact(network, bundle)
     other = bundle.network.weights[1, "combine"].copy()
     other[0, 0] += 5
