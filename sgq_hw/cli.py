@@ -170,6 +170,46 @@ def quantize(
 
 
 @cli.command()
+@click.argument("graph")
+@click.option("--model", default="gcn", show_default=True, help="Network: gcn.")
+@click.option("--hidden", type=int, default=16, show_default=True, help="Hidden channels.")
+@click.option("--split", type=int, default=0, show_default=True, help="Which of several splits.")
+@click.option("--max-drop", type=float, default=0.4, show_default=True,
+              help="Allowed loss of validation accuracy, points.")
+@click.option("--trials", type=int, default=40, show_default=True, help="Points to measure.")
+@click.option("--method", type=click.Choice(["abs", "random", "exhaustive"]), default="abs",
+              show_default=True)
+@click.option("--epochs", type=int, default=150, show_default=True, help="Fine-tuning steps.")
+@click.option("--jobs", type=int, help="Local processes; default one for each core.")
+@click.option("--dask", help="Run on the Dask cluster whose scheduler has this address.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@_seed_option
+@_pickle_option
+@_json_option
+def search(
+    graph: str, model: str, hidden: int, split: int, max_drop: float, trials: int, method: str,
+    epochs: int, jobs: int | None, dask: str | None, output: Path, seed: int,
+    allow_pickle: bool, json_path: Path | None,
+) -> None:  # fmt: skip
+    """Find the bits of least memory for a network on GRAPH; the same call again continues."""
+    from sgq_hw.graphs import load_graph  # noqa: PLC0415
+
+    loaded = load_graph(graph, split=split, allow_pickle=allow_pickle)
+    from sgq_hw.report import print_search  # noqa: PLC0415
+    from sgq_hw.search import session  # noqa: PLC0415
+
+    options = session.Options(
+        model=model, hidden=hidden, method=session.Method(method), max_drop=max_drop,
+        trials=trials, epochs=epochs, seed=seed, jobs=jobs, dask=dask,
+    )  # fmt: skip
+    result = session.search(loaded, output, options)
+    _write_json(json_path, result.as_json())
+    print_search(result)
+    if result.winner is None:
+        sys.exit(EXIT_NO)
+
+
+@cli.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @_unused_seed_option
 @_json_option

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sgq_hw.cosim import CosimResult
     from sgq_hw.cost.devices import Device
     from sgq_hw.generate import GeneratedDesign
+    from sgq_hw.search.session import SearchResult
 
 
 def _console() -> Console:
@@ -122,3 +123,38 @@ def print_devices(devices: "Sequence[Device]") -> None:
             escape(f"{device.confidence}: {device.source}"),
         )  # fmt: skip
     console.print(table)
+
+
+def print_search(result: "SearchResult") -> None:
+    """Print the Pareto front, the winner and the command that makes its bundle."""
+    console = _console()
+    data = result.as_json()
+    front = _table("Pareto front", "trial", "memory bits", "val drop, points", "configuration")
+    for trial in result.front:
+        measured = trial.outcome.measured
+        assert measured is not None
+        choices = ", ".join(
+            f"{name} {choice}" for name, choice in result.space.choices(trial.point).items()
+        )
+        front.add_row(
+            str(trial.id), f"{measured.memory_bits:,}", f"{result.goal.drop(measured):.2f}",
+            escape(choices),
+        )  # fmt: skip
+    console.print(front)
+    failures = f", {data['failures']} could not be built" if data["failures"] else ""
+    console.print(f"{data['trials']} trials{failures}")
+    winner = data["winner"]
+    if winner is None:
+        console.print(f"no configuration drops at most {data['max_drop']:g} points; no winner")
+        return
+    compression = ", ".join(
+        f"{name} {'-' if value is None else f'{value:.2f}x'}"
+        for name, value in winner["compression"].items()
+    )
+    accuracy, float_accuracy = winner["accuracy"], data["accuracy_float"]
+    console.print(
+        f"winner: trial {winner['trial']}, {winner['memory_bits']:,} bits; compression: "
+        f"{compression}\nval {accuracy['val']:.2f} % (float {float_accuracy['val']:.2f} %), "
+        f"test {accuracy['test']:.2f} % (float {float_accuracy['test']:.2f} %)"
+    )
+    console.print(escape(result.command))

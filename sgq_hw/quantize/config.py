@@ -1,5 +1,6 @@
 """The bit configuration: which tensor gets how many bits, as a small TOML file a person edits."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -114,3 +115,13 @@ def load_config(path: Path, layers: int) -> BitConfig:
     if last_bits != LOGIT_BITS:
         raise InputError(f"{path}: layers[{layers - 1}]: logits have {LOGIT_BITS} bits")
     return config
+
+
+def config_text(config: BitConfig) -> str:
+    """Return a bit configuration as the TOML that `load_config` reads."""
+    fields = msgspec.to_builtins(config)
+    layers = fields.pop("layers")
+    # A JSON string or integer is the same in TOML.
+    blocks = [fields, *layers]
+    lines = [[f"{name} = {json.dumps(value)}" for name, value in b.items()] for b in blocks]
+    return "\n\n[[layers]]\n".join("\n".join(block) for block in lines) + "\n"

@@ -1,0 +1,147 @@
+"""The space of bit configurations: named dimensions, and what a point of them means.
+
+A space is data; the one function that knows what its names mean is `config_of`.
+"""
+
+import itertools
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sgq_hw.quantize.config import LOGIT_BITS, BitConfig, LayerBits
+
+Point = tuple[int, ...]
+"""The index of the choice taken in each dimension."""
+
+WEIGHT_BITS = (2, 3, 4, 6, 8)
+COMBINE_BITS = (4, 6, 8, 10)
+HIDDEN_BITS = (1, 2, 3, 4, 6, 8)
+INPUT_BITS = (1, 2, 3, 4, 6, 8)
+NORMALISATIONS = ("factored 4", "factored 6", "factored 8", "edge 2", "edge 4", "edge 8")
+"""The normalisation and the bits of its values are one dimension: each form has its own bits, and
+as separate dimensions many points would be the same network."""
+
+UNUSED_BITS = 8
+"""Of the normalisation that a point does not choose."""
+
+ENUMERABLE = 1 << 16
+"""Spaces up to this size are listed for sampling; in larger ones a random point is hardly ever
+drawn twice, and they may be too large to list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One decision: its name and its choices, in an order in which neighbours are alike."""
+
+    name: str
+    choices: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """All combinations of the choices of some dimensions."""
+
+    dimensions: tuple[Dimension, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return math.prod(len(dimension.choices) for dimension in self.dimensions)
+
+    def __iter__(self) -> Iterator[Point]:
+        """List every point once, the last dimension changing fastest."""
+        return itertools.product(*(range(len(d.choices)) for d in self.dimensions))
+
+    def choices(self, point: Point) -> dict[str, int | str]:
+        """Return the choice of each dimension by name.
+
+        Raises:
+            ValueError: the point is not one of this space.
+        """
+        if not self._contains(point):
+            raise ValueError(f"{point} is not a point of this space")
+        return {d.name: d.choices[i] for d, i in zip(self.dimensions, point, strict=True)}
+
+    def _contains(self, point: Point) -> bool:
+        return len(point) == len(self.dimensions) and all(
+            0 <= index < len(dimension.choices)
+            for dimension, index in zip(self.dimensions, point, strict=True)
+        )
+
+    def sample(
+        self, generator: np.random.Generator, count: int, exclude: Collection[Point] = ()
+    ) -> list[Point]:
+        """Draw distinct points uniformly, none of `exclude`; fewer where no more are left."""
+        excluded = set(exclude)
+        if self.size <= ENUMERABLE:
+            left = [point for point in self if point not in excluded]
+            drawn = generator.choice(len(left), min(count, len(left)), replace=False)
+            return [left[index] for index in drawn]
+        count = min(count, self.size - len(excluded))
+        lengths = [len(dimension.choices) for dimension in self.dimensions]
+        found: dict[Point, None] = {}
+        while len(found) < count:
+            for row in generator.integers(lengths, size=(count, len(lengths))).tolist():
+                point = tuple(row)
+                if point not in excluded and len(found) < count:
+                    found[point] = None
+        return list(found)
+
+    def neighbours(self, point: Point) -> Iterator[Point]:
+        """List the points that differ from `point` by one step in one dimension."""
+        for position in range(len(point)):
+            for step in (-1, 1):
+                moved = (*point[:position], point[position] + step, *point[position + 1 :])
+                if self._contains(moved):
+                    yield moved
+
+
+def gcn_space(layers: int, *, binary_inputs: bool) -> Space:
+    """Return the space of a GCN's bits.
+
+    Args:
+        layers: Number of layers. The last one's aggregation makes logits, which keep their bits.
+        binary_inputs: Whether inputs take one bit whatever is asked for.
+    """
+    dimensions = [] if binary_inputs else [Dimension("input", INPUT_BITS)]
+    dimensions.append(Dimension("normalisation", NORMALISATIONS))
+    for index in range(layers):
+        dimensions += [
+            Dimension(f"layer{index}.weight", WEIGHT_BITS),
+            Dimension(f"layer{index}.combine", COMBINE_BITS),
+        ]
+        if index < layers - 1:
+            dimensions.append(Dimension(f"layer{index}.aggregate", HIDDEN_BITS))
+    return Space(tuple(dimensions))
+
+
+def config_of(space: Space, point: Point) -> BitConfig:
+    """Return the bit configuration that a point of `gcn_space` stands for.
+
+    Raises:
+        ValueError: the point is not one of the space.
+    """
+    chosen = space.choices(point)
+    form, _, value_bits = str(chosen["normalisation"]).partition(" ")
+    layers = sum(name.endswith(".weight") for name in chosen)
+    bits = {name: int(choice) for name, choice in chosen.items() if name != "normalisation"}
+    # The other form's bits are part of the file format, but of no network.
+    edge, factor = UNUSED_BITS, int(value_bits)
+    if form == "edge":
+        edge, factor = factor, edge
+    return BitConfig(
+        input=bits.get("input", 1),
+        edge=edge,
+        factor=factor,
+        normalisation="edge" if form == "edge" else "factored",
+        layers=tuple(
+            LayerBits(
+                weight=bits[f"layer{index}.weight"],
+                combine=bits[f"layer{index}.combine"],
+                aggregate=bits.get(f"layer{index}.aggregate", LOGIT_BITS),
+            )
+            for index in range(layers)
+        ),
+    )
