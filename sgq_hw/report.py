@@ -129,18 +129,17 @@ def print_search(result: "SearchResult") -> None:
     """Print the Pareto front, the winner and the command that makes its bundle."""
     console = _console()
     data = result.as_json()
-    front = _table("Pareto front", "trial", "memory bits", "val drop, points", "configuration")
+    front = _table("Pareto front", "trial", "memory bits", "val drop, points", "choices")
     for trial in result.front:
         measured = trial.outcome.measured
         assert measured is not None
-        choices = ", ".join(
-            f"{name} {choice}" for name, choice in result.space.choices(trial.point).items()
-        )
+        choices = " / ".join(map(str, result.space.choices(trial.point).values()))
         front.add_row(
             str(trial.id), f"{measured.memory_bits:,}", f"{result.goal.drop(measured):.2f}",
             escape(choices),
         )  # fmt: skip
     console.print(front)
+    console.print(f"choices: {' / '.join(d.name for d in result.space.dimensions)}")
     failures = f", {data['failures']} could not be built" if data["failures"] else ""
     console.print(f"{data['trials']} trials{failures}")
     winner = data["winner"]

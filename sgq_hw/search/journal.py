@@ -95,7 +95,7 @@ class Journal:
             found = msgspec.json.decode(line)
         except msgspec.DecodeError as error:
             raise InputError(f"{self.path}: line 1: {error}") from error
-        fields = msgspec.to_builtins(wanted)
+        fields = msgspec.json.decode(msgspec.json.encode(wanted))
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise InputError(f"{self.path}: line 1: not the journal of a search")
         # The first difference in the order of the fields: format and version come first.
