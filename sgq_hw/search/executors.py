@@ -113,7 +113,11 @@ class _DaskWorkers:
     def completed(self, pending: Collection[Any]) -> Iterator[Any]:
         from distributed import KilledWorker, as_completed  # noqa: PLC0415
 
-        for future in as_completed(list(pending)):  # type: ignore[no-untyped-call]
+        # Without its loop given, it asks for a default client, which this one is not.
+        finished = as_completed(  # type: ignore[no-untyped-call]
+            list(pending), loop=self._client.loop
+        )
+        for future in finished:
             if isinstance(future.exception(), KilledWorker):
                 raise ToolError("every worker that took a trial died; see the workers' logs")
             yield future
