@@ -1,10 +1,10 @@
 """The memory of a configuration without tuning it: fast enough to rank thousands of points."""
 
 from dataclasses import replace
-from typing import Literal
 
 import msgspec
 
+from sgq_hw.budget import Budget
 from sgq_hw.bundle import Bundle, Epilogue, Format, Manifest
 from sgq_hw.graphs import Graph
 from sgq_hw.quantize.config import BitConfig, uniform_config
@@ -30,7 +30,7 @@ def _output_bits(epilogue: Epilogue, bits: int, tables: dict[str, int]) -> Epilo
 
 
 def _resized(manifest: Manifest, config: BitConfig) -> Manifest:
-    """Return a manifest of the same network with other bits, scales as they were."""
+    """Return a manifest with all bits but the input's changed, scales as they were."""
     node_tables = tuple(
         msgspec.structs.replace(
             table, bits=config.factor if table.rule == "degree" else config.input_factor
@@ -38,11 +38,6 @@ def _resized(manifest: Manifest, config: BitConfig) -> Manifest:
         for table in manifest.node_tables
     )
     tables = {table.name: table.bits for table in node_tables}
-    spec = manifest.input
-    if spec.bits > 1:  # the frame has one bit only where the inputs are binary
-        spec = msgspec.structs.replace(
-            spec, bits=max(config.input, 2) if spec.signed else config.input
-        )
     layers = tuple(
         msgspec.structs.replace(
             layer,
@@ -54,40 +49,45 @@ def _resized(manifest: Manifest, config: BitConfig) -> Manifest:
     )
     edge = manifest.edge and _with_bits(manifest.edge, config.edge)
     return msgspec.structs.replace(
-        manifest, input=spec, edge=edge, node_tables=node_tables, layers=layers
+        manifest, edge=edge, node_tables=node_tables, layers=layers
     )
 
 
 class Pricer:
     """Charged memory of points, bits.
 
-    One calibrated network per normalisation is the frame; a point only changes its bits. That is
-    exact but for the width of the biases, which follows the scales of the tuned network; biases
-    are a word or two a layer.
+    One calibrated network for each normalisation and input width is the frame (inputs that round
+    to zero are not stored); a point only changes its bits. That is exact but for the width of the
+    biases, which follows the scales of the tuned network; biases are a word or two a layer.
     """
 
     def __init__(self, space: Space, trained: TrainedModel, graph: Graph) -> None:
         self._space = space
         self._trained = trained
         self._graph = graph
-        self._frames: dict[str, Bundle] = {}
+        self._frames: dict[tuple[str, int], Bundle] = {}
         self._known: dict[Point, int] = {}
 
-    def _frame(self, normalisation: Literal["factored", "edge"]) -> Bundle:
-        if normalisation not in self._frames:
-            config = uniform_config(FRAME_BITS, len(self._trained.weights), normalisation)
+    def _frame(self, config: BitConfig) -> Bundle:
+        key = (config.normalisation, config.input)
+        if key not in self._frames:
             weights, biases = list(self._trained.weights), list(self._trained.biases)
-            self._frames[normalisation] = QuantizedNetwork(
-                weights, biases, self._graph, config
-            ).freeze()
-        return self._frames[normalisation]
+            uniform = uniform_config(FRAME_BITS, len(weights), config.normalisation)
+            network = QuantizedNetwork(
+                weights, biases, self._graph, msgspec.structs.replace(uniform, input=config.input)
+            )
+            self._frames[key] = network.freeze()
+        return self._frames[key]
+
+    def budget(self, point: Point) -> Budget:
+        """Return the memory budget of a point, exact but for the width of the biases."""
+        config = config_of(self._space, point)
+        frame = self._frame(config)
+        manifest = _resized(frame.network.manifest, config)
+        return budget_of(replace(frame, network=replace(frame.network, manifest=manifest)))
 
     def __call__(self, point: Point) -> int:
         """Return the memory of a point."""
         if point not in self._known:
-            config = config_of(self._space, point)
-            frame = self._frame(config.normalisation)
-            manifest = _resized(frame.network.manifest, config)
-            bundle = replace(frame, network=replace(frame.network, manifest=manifest))
-            self._known[point] = charged_bits(budget_of(bundle))
+            self._known[point] = charged_bits(self.budget(point))
         return self._known[point]

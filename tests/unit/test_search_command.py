@@ -91,8 +91,8 @@ def test_killed_and_called_again(
 ) -> None:
     journal = tmp_path / "s" / "trials.jsonl"
     process = subprocess.Popen(
-        command(f"{SEARCH} --jobs 2 -o s"), cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        command(f"{SEARCH} --jobs 2 -o s"), cwd=tmp_path, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
     def recorded() -> int:
