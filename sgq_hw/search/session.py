@@ -23,7 +23,7 @@ from sgq_hw.search.journal import Header, open_journal
 from sgq_hw.search.loop import run_trials
 from sgq_hw.search.pareto import draw_pareto, measurements, pareto_front
 from sgq_hw.search.price import Pricer
-from sgq_hw.search.space import Space, config_of, gcn_space
+from sgq_hw.search.space import Inputs, Space, config_of, gcn_space
 from sgq_hw.search.strategy import Strategy
 from sgq_hw.search.trial import FINETUNE_SEED, Goal, NetworkTrial, Trial, file_hash
 from sgq_hw.train import TrainedModel, load_trained, save_trained, train
@@ -154,6 +154,12 @@ def _float_network(path: Path, graph: Graph, options: Options) -> TrainedModel:
     return trained
 
 
+def _inputs(graph: Graph) -> Inputs:
+    if graph.x_values is None:
+        return "binary"
+    return "signed" if bool((graph.x_values < 0).any()) else "unsigned"
+
+
 def _strategy(
     options: Options, space: Space, goal: Goal, trained: TrainedModel, graph: Graph
 ) -> Strategy:
@@ -204,7 +210,7 @@ def search(graph: Graph, folder: Path, options: Options) -> SearchResult:
         float_path = folder / FLOAT_FILE
         trained = _float_network(float_path, graph, options)
         float_file = float_path.read_bytes()
-        space = gcn_space(len(trained.weights), binary_inputs=graph.x_values is None)
+        space = gcn_space(len(trained.weights), _inputs(graph))
         if options.method is Method.EXHAUSTIVE and space.size > options.trials:
             raise InputError(f"--trials: exhaustive search takes {space.size} here")
         goal = Goal(trained.accuracy["val"], options.max_drop)

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -15,10 +16,17 @@ from sgq_hw.quantize.config import LOGIT_BITS, BitConfig, LayerBits
 Point = tuple[int, ...]
 """The index of the choice taken in each dimension."""
 
+Inputs = Literal["binary", "unsigned", "signed"]
+
 WEIGHT_BITS = (2, 3, 4, 6, 8)
 COMBINE_BITS = (4, 6, 8, 10)
 HIDDEN_BITS = (1, 2, 3, 4, 6, 8)
-INPUT_BITS = (1, 2, 3, 4, 6, 8)
+INPUT_BITS: dict[Inputs, tuple[int, ...]] = {
+    "binary": (),
+    "unsigned": (1, 2, 3, 4, 6, 8),
+    "signed": (2, 3, 4, 6, 8),
+}
+"""Binary inputs take one bit whatever is asked for, signed ones at least two."""
 NORMALISATIONS = ("factored 4", "factored 6", "factored 8", "edge 2", "edge 4", "edge 8")
 """The normalisation and the bits of its values are one dimension: each form has its own bits, and
 as separate dimensions many points would be the same network."""
@@ -98,14 +106,14 @@ class Space:
                     yield moved
 
 
-def gcn_space(layers: int, *, binary_inputs: bool) -> Space:
+def gcn_space(layers: int, inputs: Inputs) -> Space:
     """Return the space of a GCN's bits.
 
     Args:
         layers: Number of layers. The last one's aggregation makes logits, which keep their bits.
-        binary_inputs: Whether inputs take one bit whatever is asked for.
+        inputs: The kind of input features.
     """
-    dimensions = [] if binary_inputs else [Dimension("input", INPUT_BITS)]
+    dimensions = [Dimension("input", INPUT_BITS[inputs])] if INPUT_BITS[inputs] else []
     dimensions.append(Dimension("normalisation", NORMALISATIONS))
     for index in range(layers):
         dimensions += [

@@ -1,7 +1,6 @@
 """The memory by which points are ranked, against that of the real networks."""
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,11 +8,9 @@ import pytest
 from sgq_hw.graphs import Graph, karate_club
 from sgq_hw.quantize.network import QuantizedNetwork
 from sgq_hw.search.price import Pricer
-from sgq_hw.search.space import config_of, gcn_space
+from sgq_hw.search.space import Inputs, config_of, gcn_space
 from sgq_hw.search.trial import budget_of, charged_bits
 from sgq_hw.train import train
-
-Inputs = Literal["binary", "unsigned", "signed"]
 
 
 def karate_with(inputs: Inputs) -> Graph:
@@ -28,7 +25,7 @@ def karate_with(inputs: Inputs) -> Graph:
 def test_every_memory_but_the_biases_is_exact(inputs: Inputs) -> None:
     graph = karate_with(inputs)
     trained = train(graph, epochs=5)
-    space = gcn_space(2, binary_inputs=inputs == "binary")
+    space = gcn_space(2, inputs)
     pricer = Pricer(space, trained, graph)
     for point in space.sample(np.random.default_rng(1), 40):
         config = config_of(space, point)

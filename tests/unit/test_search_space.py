@@ -41,7 +41,7 @@ def test_sampling_is_uniform() -> None:
 
 @pytest.mark.parametrize("layers", [2, 12])
 def test_sampling_repeats_with_its_seed_in_spaces_of_any_size(layers: int) -> None:
-    space = gcn_space(layers, binary_inputs=False)
+    space = gcn_space(layers, "unsigned")
     drawn = space.sample(np.random.default_rng(2), 500)
     assert space.size > ENUMERABLE
     assert len(set(drawn)) == 500
@@ -51,7 +51,7 @@ def test_sampling_repeats_with_its_seed_in_spaces_of_any_size(layers: int) -> No
 
 
 def test_gcn_points_are_valid_and_distinct_configurations(tmp_path: Path) -> None:
-    space = gcn_space(2, binary_inputs=True)
+    space = gcn_space(2, "binary")
     assert space.size == 6 * (5 * 4 * 6) * (5 * 4)
     configurations = {config_of(space, point) for point in space}
     assert len(configurations) == space.size
@@ -63,10 +63,15 @@ def test_gcn_points_are_valid_and_distinct_configurations(tmp_path: Path) -> Non
 
 
 def test_gcn_choices_reach_their_fields() -> None:
-    space = gcn_space(2, binary_inputs=False)
+    space = gcn_space(2, "unsigned")
     config = config_of(space, (2, 4, 0, 1, 2, 3, 0))
     assert (config.input, config.normalisation, config.edge) == (3, "edge", 4)
     first, last = config.layers
     assert (first.weight, first.combine, first.aggregate) == (2, 6, 3)
     assert (last.weight, last.combine, last.aggregate) == (6, 4, LOGIT_BITS)
     assert config_of(space, (0, 1, 0, 0, 0, 0, 0)).factor == 6
+
+
+def test_signed_inputs_have_a_sign_bit() -> None:
+    """One bit would be taken as two: the same network at another point."""
+    assert gcn_space(2, "signed").dimensions[0] == Dimension("input", (2, 3, 4, 6, 8))
