@@ -55,5 +55,5 @@ system:
 $(STAMP): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,sim,synth,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,search,sim,synth,dev]"
 	touch $@

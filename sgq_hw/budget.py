@@ -16,6 +16,7 @@ from sgq_hw.cost.devices import Device
 from sgq_hw.cost.memory_mapper import FitResult, MemoryRequest, fit
 from sgq_hw.design import Design
 
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Memory of one accelerator.

@@ -125,8 +125,9 @@ def cheapest_input_bits(bundle: Bundle) -> int:
 def float_bits(bundle: Bundle) -> int:
     """Return the dense fp32 network: inputs, results, parameters, 32-bit index and edge value."""
     manifest, network = bundle.network.manifest, bundle.network
-    passes = {step.name for step in manifest.steps()}
-    results = sum(t.float_bits for t in tensors(bundle) if t.name in passes or t.name == "input")
+    found = tensors(bundle)
+    # The input and the results; edge values and node factors are part of the float graph.
+    results = sum(tensor.float_bits for tensor in found[: 1 + len(manifest.steps())])
     parameters = sum(weight.size for weight in network.weights.values())
     parameters += sum(bias.size for bias in network.biases.values())
     return results + FLOAT_BITS * (parameters + 2 * bundle.workload.num_edges)
@@ -173,8 +174,9 @@ def charged_memory(bundle: Bundle) -> dict[str, int]:
         attention = by_key[key].attention
         assert attention is not None
         tables += values.size * attention.bits
-    for key, values in network.activations.items():
-        tables += values.size * by_key[key].epilogue.output.bits
+    for key in network.activations:
+        bits = by_key[key].epilogue.output.bits
+        tables += bits << (bits - 1)
     weights = sum(
         values.size * weight.bits
         for key, values in network.weights.items()
