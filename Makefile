@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-full lint bench clean system
+.PHONY: demo test test-full lint bench results clean system
 .DEFAULT_GOAL := demo
 
 ## demo: the whole chain on the embedded graph
@@ -33,6 +33,10 @@ lint: $(STAMP)
 ## bench: timings as ratios, measured in one run
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
+
+## results: the table against SGQuant; goes on where the last call ended
+results: $(STAMP)
+	$(BIN)/python -m benchmarks.sgquant_results $(RESULTS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -173,7 +173,7 @@ def _taq(splits: str | None, bits: str | None) -> "Taq | None":
 )
 @click.option("--finetune", is_flag=True, help="Tune the weights for the rounded network.")
 @click.option("--epochs", type=int, default=150, show_default=True, help="Fine-tuning steps.")
-@click.option("--distill", type=float, default=0.0, show_default=True,
+@click.option("--distill", type=float, default=3.0, show_default=True,
               help="Fine-tuning: weight of the float network's outputs on all nodes.")
 @click.option("--protect", type=float, nargs=2, help="Fine-tuning: Degree-Quant's probabilities.")
 @click.option(

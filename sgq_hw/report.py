@@ -147,8 +147,9 @@ def print_search(result: "SearchResult") -> None:
         console.print(f"no configuration drops at most {data['max_drop']:g} points; no winner")
         return
     compression = ", ".join(
-        f"{name} {'-' if value is None else f'{value:.2f}x'}"
+        f"{name.removeprefix('compression_')} {'-' if value is None else f'{value:.2f}x'}"
         for name, value in winner["compression"].items()
+        if name.startswith("compression_")
     )
     accuracy, float_accuracy = winner["accuracy"], data["accuracy_float"]
     console.print(

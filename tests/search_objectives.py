@@ -78,6 +78,7 @@ def header(**changes: Any) -> Header:
         "float_hash": "0" * 64, "graph": "karate", "model": "gcn", "space": SPACE.dimensions,
         "method": "random", "seed": 0, "max_drop": GOAL.max_drop, "epochs": 1,
         "finetune_seed": FINETUNE_SEED,
+        "tuning": "none",
     }  # fmt: skip
     return Header(**(values | changes))
 

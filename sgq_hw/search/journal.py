@@ -36,6 +36,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         max_drop: Allowed loss of validation accuracy, points.
         epochs: Steps of fine-tuning.
         finetune_seed: Of fine-tuning.
+        tuning: All options of fine-tuning: other defaults are another search.
     """
 
     format: str = FORMAT
@@ -49,6 +50,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_drop: float
     epochs: int
     finetune_seed: int
+    tuning: str
 
 
 class Journal:

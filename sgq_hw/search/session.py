@@ -16,6 +16,7 @@ from sgq_hw.files import write_text
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
 from sgq_hw.quantize.config import BitConfig, config_text, kinds_for
+from sgq_hw.quantize.pipeline import FineTuning
 from sgq_hw.search.abs import AutoBitSelection
 from sgq_hw.search.baselines import ExhaustiveSearch, RandomSearch
 from sgq_hw.search.display import live_search
@@ -231,6 +232,7 @@ def search(data: Graph | GraphSet, folder: Path, options: Options) -> SearchResu
                 max_drop=options.max_drop,
                 epochs=options.epochs,
                 finetune_seed=FINETUNE_SEED,
+                tuning=repr(FineTuning(epochs=options.epochs)),
             )
         )
         strategy = _strategy(options, space, goal, Pricer(space, kinds, trained, data))
