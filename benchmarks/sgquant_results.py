@@ -5,11 +5,12 @@ the front are tried on two more seeds; the first whose mean validation drop over
 enough is `chosen`. Then ten other seeds (of graphs with random splits: splits; of graph sets:
 folds) measure it. Test accuracy is never used to choose.
 
-Finished seeds are kept under `build/results`, finished rows in `docs/results/sgquant.json`: a second
-call goes on where the first one ended.
+Finished seeds are kept under `build/results`, finished rows in `docs/results/sgquant.json`: a
+second call goes on where the first one ended.
 """
 
 import json
+import textwrap
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -58,6 +59,16 @@ CHECK_DROP = 0.2
 that lose little on one seed is partly lucky."""
 RELEASED_BITS = 4
 COMPRESSION = ("features", "hidden", "stored", "total")
+
+INTRODUCTION = f"""
+Test accuracy in percent, mean +- standard deviation over seeds (DBLP and Amazon-Computers: ten
+random splits; MUTAG and PROTEINS: ten folds). `chosen`, `uniform8` and `uniform4` are integer
+networks run by the golden model, fine-tuned against labels and the outputs of the float network,
+which itself was not distilled; `released` is SGQuant's published quantiser at {RELEASED_BITS} bits,
+emulated in floats with float weights; `published` is what its authors state. Bits were chosen on
+validation nodes of three other seeds, never on test nodes. Reproduce with `make results`; the bits
+of `chosen` are in `configs/`.
+"""
 
 PUBLISHED: list[dict[str, Any]] = [
     {"model": "best of GCN, AGNN, GAT", "graph": "best of five", "compression_features": 31.9,
@@ -228,14 +239,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Against SGQuant",
         "",
-        "Test accuracy in percent, mean +- standard deviation over seeds (DBLP and",
-        "Amazon-Computers: ten random splits; MUTAG and PROTEINS: ten folds). `chosen`, `uniform8`",
-        "and `uniform4` are integer networks run by the golden model, fine-tuned against labels and",
-        "the outputs of the float network, which itself was not distilled; `released` is SGQuant's",
-        f"published quantiser at {RELEASED_BITS} bits, emulated in floats with float weights;",
-        "`published` is what its authors state. Bits were chosen on validation nodes of three other",
-        "seeds, never on test nodes. Reproduce with `make results`; the bits of `chosen` are in",
-        "`configs/`.",
+        *textwrap.wrap(INTRODUCTION, 99),
         "",
         "| model | graph | method | float | integer | drop | features | hidden | stored | total |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -258,8 +262,8 @@ def report(rows: list[dict[str, Any]]) -> str:
         hidden = sum((row["compression_hidden"] or 0) >= 8 for row in chosen)
         lines += [
             "",
-            f"{len(chosen)} `chosen` rows of 22: mean drop {np.mean(drops):.2f} points; features at",
-            f"least 31.8x on {features}, hidden at least 8x on {hidden}.",
+            f"{len(chosen)} `chosen` rows of 22: mean drop {np.mean(drops):.2f} points; features",
+            f"at least 31.8x on {features}, hidden at least 8x on {hidden}.",
         ]
     return "\n".join(lines) + "\n"
 
