@@ -374,7 +374,8 @@ class QuantizedNetwork(torch.nn.Module):
             means = means + rounded(self.named[stage.bias], scale, low, high)
         if run.calibrating:
             if beta is not None:
-                attention = choose_agnn(stage, float(beta))
+                magnitude = self.calibrated[stage.source].output.magnitude
+                attention = choose_agnn(stage, float(beta), hidden.shape[1], magnitude)
             else:
                 assert stage.scores is not None
                 assert scores is not None
