@@ -43,7 +43,6 @@ from sgq_hw.layers import (
 from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
 from tests.random_networks import validated
 from tests.random_workloads import (
-    GRAPHS,
     GraphKind,
     IntArray,
     Rng,
@@ -386,14 +385,12 @@ def random_layers(
         rng: Source of all draws.
         kinds: Kinds of the layers.
         nodes: Nodes of the graph, 1 to 16 if drawn; 1 for graph `one node`.
-        graph: One of `GRAPHS`.
+        graph: One of `tests.random_workloads.GRAPHS`.
         self_loops: Whether every row of the aggregation matrix holds its own node.
         windows: Degree windows wherever they are allowed (True), or nowhere (False).
         max_bits: Widest results, weights, factors and inputs, 2 to 16.
     """
     kinds = random_kinds(rng) if kinds is None else kinds
-    any_kind: GraphKind = choose(rng, GRAPHS)
-    graph = any_kind if graph is None else graph
     if graph == "one node":
         nodes = 1
     signed = bool(rng.random() < 0.4)
