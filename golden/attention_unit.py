@@ -17,6 +17,7 @@ import numpy as np
 
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.fixed_point import (
+    MAX_BITS,
     BoundError,
     IntArray,
     check_bound,
@@ -249,6 +250,20 @@ def inverse_norms(features: IntArray, magnitude: int, bits: int = NORM_BITS) -> 
 
 def _norm_exponent_bound(channels: int, magnitude: int) -> int:
     return ((channels * magnitude * magnitude).bit_length() + 1) // 2
+
+
+def fitting_norm_bits(channels: int, magnitude: int, score_bits: int) -> int:
+    """Return the widest reciprocal norms, at most `NORM_BITS`, that `agnn_logits` has room for.
+
+    Wide features leave less room below `MAX_BITS`. A result below 2 means that nothing fits.
+
+    Args:
+        channels: Of the features.
+        magnitude: Declared largest absolute feature code.
+        score_bits: Width of a logit.
+    """
+    room = MAX_BITS - score_bits - 2 * _norm_exponent_bound(channels, magnitude)
+    return min(NORM_BITS, room // 2 + 1)
 
 
 def agnn_logits(

@@ -160,6 +160,8 @@ def _check_step(step: Step, tables: dict[str, NodeTable], buckets: int) -> None:
     output = step.epilogue.output
     if output.signed and output.bits < 2:
         raise InputError(f"{where}.output.bits: signed tensors have 2 to 16 bits")
+    if step.key[1] == "score" and not output.signed:
+        raise InputError(f"{where}.output.signed: scores are signed")
     if output.windows:
         _check_windows(where, output, buckets)
     multiplier = step.epilogue.multiplier

@@ -13,15 +13,16 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from sgq_hw.errors import InputError
 from sgq_hw.formats import Format
 from sgq_hw.golden.attention_unit import (
-    NORM_BITS,
     SLOPE_CODE,
     SLOPE_SHIFT,
     AttentionTable,
     attention_sums,
     attention_table,
     edge_weights,
+    fitting_norm_bits,
 )
 from sgq_hw.golden.fixed_point import code_range
 from sgq_hw.layers import AgnnAttention, GatAttention
@@ -81,8 +82,26 @@ def choose_gat(stage: PlannedStage, scores: Format, heads: int) -> Attention:
     return Attention(record, table, scale)
 
 
-def choose_agnn(stage: PlannedStage, beta: float) -> Attention:
-    """Choose logit scale and table of an AGNN layer for the factor of its cosines."""
+def choose_agnn(
+    stage: PlannedStage, beta: float, channels: int, magnitude: int
+) -> Attention:
+    """Choose logit scale and table of an AGNN layer for the factor of its cosines.
+
+    Args:
+        stage: The stage.
+        beta: Factor of the cosines.
+        channels: Of the features.
+        magnitude: Largest absolute code of the features.
+
+    Raises:
+        InputError: no reciprocal norm is narrow enough for features and scores so wide.
+    """
+    norm_bits = fitting_norm_bits(channels, magnitude, stage.score_bits)
+    if norm_bits < 2:
+        raise InputError(
+            f"layers[{stage.key[0]}].score: {stage.score_bits} bits are too many for "
+            f"{channels} channels of features so wide"
+        )
     length = LONG_TABLE if stage.attention_bits > WIDE_BITS else SHORT_TABLE
     high = code_range(stage.score_bits, signed=True)[1]
     scale = power_of_two_at_least(max(abs(beta), 2.0**-16) / high)
@@ -91,7 +110,7 @@ def choose_agnn(stage: PlannedStage, beta: float) -> Attention:
     table = attention_table(stage.attention_bits, scale, length, 2 * min(2 * abs(code), high))
     record = AgnnAttention(
         bits=table.bits, index_shift=table.index_shift, score_bits=stage.score_bits,
-        norm_bits=NORM_BITS, beta=code,
+        norm_bits=norm_bits, beta=code,
     )  # fmt: skip
     return Attention(record, table, scale)
 

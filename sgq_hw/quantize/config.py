@@ -176,7 +176,8 @@ def _uniform_layer(kind: str, bits: int, last: bool) -> dict[str, Any]:
         "readout": LOGIT_BITS,
     }
     # A linear layer in the middle ends in ReLU: its result is a hidden feature.
-    values[RESULTS.get(kind, "aggregate")] = LOGIT_BITS if last else bits
+    hidden = max(bits, 2) if kind == "gat" else bits  # ELU keeps the sign
+    values[RESULTS.get(kind, "aggregate")] = LOGIT_BITS if last else hidden
     return {name: values[name] for name in COMPONENTS[kind]}
 
 
@@ -188,8 +189,9 @@ def uniform_config(
 ) -> BitConfig:
     """Return the configuration that `--bits N` stands for.
 
-    Hidden features and multi-bit inputs get N bits, weights and edge values max(N, 2), the
-    pre-aggregation tensors max(N, 8), attention weights max(N, 4), scores 12, logits 16.
+    Hidden features and multi-bit inputs get N bits (GAT's hidden features, which have a sign, at
+    least 2), weights and edge values max(N, 2), the pre-aggregation tensors max(N, 8), attention
+    weights max(N, 4), scores 12, logits 16.
 
     Args:
         bits: N, 1 to 16.
@@ -265,8 +267,13 @@ def _check_association(where: str, layer: LayerBits, kind: str, barred: bool) ->
 
 
 def _check_signs(where: str, layer: LayerBits, kind: str) -> None:
-    """Refuse one bit for tensors with a sign, in whatever bucket."""
-    signed = [] if kind in ("linear", "readout") else ["combine"]
+    """Refuse one bit for tensors with a sign, in whatever bucket, and windows before ELU's table.
+
+    All results of GAT have a sign: they end in ELU or are the logits.
+    """
+    if kind == "gat" and isinstance(layer.aggregate, Taq):
+        raise InputError(f"{where}.aggregate: has no degree-aware bits: ELU reads one width")
+    signed = {"linear": (), "readout": (), "gat": ("combine", "aggregate")}.get(kind, ("combine",))
     for name in signed:
         value = getattr(layer, name)
         lowest = min(value.bits) if isinstance(value, Taq) else value

@@ -113,7 +113,8 @@ class QuantizedNetwork(torch.nn.Module):
         fixed: Parameters that are not tuned.
 
     Raises:
-        InputError: the configuration cannot be built; names layer and limit.
+        InputError: the configuration cannot be built (names layer and limit), or a parameter or
+            input is no number.
     """
 
     def __init__(
@@ -125,6 +126,9 @@ class QuantizedNetwork(torch.nn.Module):
         fixed: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__()
+        for name, value in parameters.items():
+            if not np.isfinite(value).all():
+                raise InputError(f"{name}: holds NaN or infinity")
         self.config, self.data = config, data
         graph = data.union if isinstance(data, GraphSet) else data
         self.kinds = config_kinds(kinds, of_graphs=isinstance(data, GraphSet))
@@ -374,7 +378,8 @@ class QuantizedNetwork(torch.nn.Module):
             means = means + rounded(self.named[stage.bias], scale, low, high)
         if run.calibrating:
             if beta is not None:
-                attention = choose_agnn(stage, float(beta))
+                magnitude = self.calibrated[stage.source].output.magnitude
+                attention = choose_agnn(stage, float(beta), hidden.shape[1], magnitude)
             else:
                 assert stage.scores is not None
                 assert scores is not None

@@ -55,7 +55,12 @@ def real_graph(graph: Graph, *, self_loops: bool, row_normalised: bool) -> RealG
     """Derive the real-valued factors of a graph.
 
     GCN's matrix is `D^-1/2 (A + I) D^-1/2` (Kipf and Welling 2017, equation 2).
+
+    Raises:
+        InputError: inputs that are no numbers, which no code stands for.
     """
+    if graph.x_values is not None and not np.isfinite(graph.x_values).all():
+        raise InputError(f"{graph.name}: x_data: holds NaN or infinity")
     indptr, indices = graph.indptr, graph.indices
     if self_loops:
         indptr, indices = with_self_loops(graph)

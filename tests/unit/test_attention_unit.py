@@ -22,6 +22,7 @@ from sgq_hw.golden.attention_unit import (
     attention_weights,
     elu,
     elu_table,
+    fitting_norm_bits,
     gat_bounds,
     gat_logits,
     inverse_norms,
@@ -596,3 +597,20 @@ def test_elu_of_every_code(bits: int, scale: float) -> None:
     assert [elu(np.array([[c]]), table)[0, 0] for c in codes] == result.tolist()
     with pytest.raises(BoundError, match="elu"):
         elu(np.array([high + 1]), table)
+
+
+@pytest.mark.parametrize("score_bits", [2, 8, 12, 16])
+@pytest.mark.parametrize("bits", [1, 4, 8, 12, 16])
+@pytest.mark.parametrize("channels", [1, 7, 64, 500])
+def test_norms_are_as_wide_as_there_is_room(channels: int, bits: int, score_bits: int) -> None:
+    """One bit more would be refused; features at their limit, and the largest factor."""
+    magnitude, beta = 2**bits - 1, 2 ** (score_bits - 1) - 1
+    features = np.full((2, channels), magnitude)
+    graph = csr([[0, 1], [0]])
+    chosen = fitting_norm_bits(channels, magnitude, score_bits)
+    assert 2 <= chosen <= 12
+    logits = agnn_logits(*graph, features, magnitude, beta, score_bits, chosen)
+    assert logits.ravel().tolist() == scalar_agnn(graph, features, beta, chosen)
+    if chosen < 12:
+        with pytest.raises(BoundError, match="62 supported"):
+            agnn_logits(*graph, features, magnitude, beta, score_bits, chosen + 1)
