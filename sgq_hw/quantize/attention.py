@@ -74,7 +74,10 @@ def choose_gat(stage: PlannedStage, scores: Format, heads: int) -> Attention:
     """Choose the table of a GAT layer for the format of its scores."""
     length = LONG_TABLE if stage.attention_bits > WIDE_BITS else SHORT_TABLE
     scale = math.ldexp(scores.scale, -SLOPE_SHIFT)
-    table = attention_table(stage.attention_bits, scale, length)
+    # The target's score is common to a row's bound and logits: they differ most where it is high.
+    high = code_range(scores.bits, signed=True)[1]
+    largest = (2 * high << SLOPE_SHIFT) + SLOPE_CODE
+    table = attention_table(stage.attention_bits, scale, length, largest)
     record = GatAttention(
         heads=heads, bits=table.bits, index_shift=table.index_shift,
         slope_code=SLOPE_CODE, slope_shift=SLOPE_SHIFT, bound="row",

@@ -198,13 +198,19 @@ def configurations(kinds: tuple[str, ...]) -> dict[str, BitConfig]:
 @pytest.mark.parametrize("inputs", INPUTS)
 @pytest.mark.parametrize("model", MODELS)
 def test_torch_equals_golden(model: str, inputs: Inputs) -> None:
-    """Under every configuration with every calibration; few codes may be all alike."""
+    """Every configuration, with the usual calibration and another; few codes may be all alike."""
     pair = trained(model, inputs)
     kinds = kinds_for(*pair)
     flat = stages = 0
-    for (name, config), method in itertools.product(configurations(kinds).items(), CALIBRATIONS):
-        chosen = msgspec.structs.replace(config, calibration=method)
-        network = quantized_network(*pair, chosen)
+    others = itertools.cycle(method for method in CALIBRATIONS if method != "error")
+    cases = [
+        (name, msgspec.structs.replace(config, calibration=method))
+        for name, config in configurations(kinds).items()
+        for method in ("error", next(others))
+    ]
+    assert {config.calibration for _, config in cases} == set(CALIBRATIONS)
+    for name, config in cases:
+        network = quantized_network(*pair, config)
         bundle = assert_exact(network)
         manifest = bundle.network.manifest
         assert manifest.input.signed == (inputs == "signed")
@@ -418,6 +424,32 @@ def test_parameters_of_zeros(model: str) -> None:
         network = quantized_network(replace(parameters, parameters=zeros), data, config)
         bundle = assert_exact(network)
         assert not any(weights.any() for weights in bundle.network.weights.values())
+
+
+@pytest.mark.parametrize("exponent", [-60, -30, -8, 8, 30, 60])
+@pytest.mark.parametrize("model", MODELS)
+def test_parameters_of_any_size(model: str, exponent: int) -> None:
+    """Those of attention: scores far below and above 1. All of them: as far as 62 bits reach."""
+    parameters, data = trained(model)
+    factor = np.float32(2.0**exponent)
+    of_attention = ("source", "target", "beta")
+    for names in (("",), of_attention) if abs(exponent) == 8 else (of_attention,):
+        scaled = {
+            name: value * factor if name.endswith(names) else value
+            for name, value in parameters.parameters.items()
+        }
+        for bits in (2, 12):
+            config = uniform_config(bits, kinds_for(parameters, data))
+            assert_exact(quantized_network(replace(parameters, parameters=scaled), data, config))
+
+
+@pytest.mark.parametrize("beta", [0.0, -3.0, 1e-9, 700.0])
+def test_any_factor_of_the_cosines(beta: float) -> None:
+    parameters, graph = trained("agnn")
+    values = parameters.parameters | {"layer2/beta": np.array([beta], np.float32)}
+    for bits in (2, 8, 16):
+        config = uniform_config(bits, kinds_for(parameters, graph))
+        assert_exact(quantized_network(replace(parameters, parameters=values), graph, config))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
