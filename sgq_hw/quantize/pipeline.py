@@ -1,5 +1,6 @@
 """From a trained float network to a bundle: calibrate, fine-tune, freeze."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,19 @@ class FineTuning:
     lr_factor: float = 0.3
     protect: tuple[float, float] | None = None
     distill: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Refuse options out of range.
+
+        Raises:
+            InputError: naming the option.
+        """
+        if self.epochs < 1:
+            raise InputError(f"--epochs: {self.epochs} is less than 1")
+        if not 0 <= self.distill < math.inf:
+            raise InputError(f"--distill: {self.distill} is not a finite number, 0 or more")
+        if self.protect is not None and not 0 <= self.protect[0] <= self.protect[1] <= 1:
+            raise InputError(f"--protect: {self.protect} do not ascend from 0 to 1")
 
 
 @torch.no_grad()
