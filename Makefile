@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-full lint bench clean system
+.PHONY: demo test test-full lint bench results clean system
 .DEFAULT_GOAL := demo
 
 ## demo: the whole chain on the embedded graph
@@ -34,6 +34,10 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
 
+## results: the table against SGQuant; goes on where the last call ended
+results: $(STAMP)
+	$(BIN)/python -m benchmarks.sgquant_results $(RESULTS)
+
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -55,5 +59,5 @@ system:
 $(STAMP): pyproject.toml constraints.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,sim,synth,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,search,sim,synth,dev]"
 	touch $@

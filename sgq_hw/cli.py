@@ -19,6 +19,9 @@ from sgq_hw.files import write_text
 
 if TYPE_CHECKING:
     from sgq_hw.budget import Budget
+    from sgq_hw.graph_sets import GraphSet
+    from sgq_hw.graphs import Graph
+    from sgq_hw.quantize.config import Taq
 
 EXIT_NO = 1
 EXIT_BAD_INPUT = 2
@@ -89,6 +92,19 @@ def _percent(accuracy: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.2f} %" for name, value in accuracy.items())
 
 
+def _load_data(
+    name: str, split: int, fold: int | None, allow_pickle: bool
+) -> "Graph | GraphSet":
+    from sgq_hw.graph_sets import load_graph_set  # noqa: PLC0415
+    from sgq_hw.graphs import load_graph  # noqa: PLC0415
+
+    if fold is None:
+        return load_graph(name, split=split, allow_pickle=allow_pickle)
+    if split != 0:
+        raise InputError("give one of --split and --fold")
+    return load_graph_set(name, fold=fold)
+
+
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sgq-hw")
 def cli() -> None:
@@ -116,16 +132,8 @@ def train(
 ) -> None:  # fmt: skip
     """Train a float network on GRAPH: a name, an .npz, or a Planetoid folder."""
     from sgq_hw import train as training  # noqa: PLC0415
-    from sgq_hw.graph_sets import GraphSet, load_graph_set  # noqa: PLC0415
-    from sgq_hw.graphs import Graph, load_graph  # noqa: PLC0415
 
-    loaded: Graph | GraphSet
-    if fold is None:
-        loaded = load_graph(graph, split=split, allow_pickle=allow_pickle)
-    elif split != 0:
-        raise InputError("give one of --split and --fold")
-    else:
-        loaded = load_graph_set(graph, fold=fold)
+    loaded = _load_data(graph, split, fold, allow_pickle)
     trained = training.train(
         loaded, model=model, hidden=hidden, epochs=epochs, seed=seed, progress=True
     )
@@ -134,12 +142,40 @@ def train(
     click.echo(f"{output}: {model} on {loaded.name}, {_percent(trained.accuracy)}")
 
 
+def _numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    """Parse `number,number`."""
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option}: '{text}' is not a list of numbers") from None
+
+
+def _taq(splits: str | None, bits: str | None) -> "Taq | None":
+    from sgq_hw.quantize.config import make_taq  # noqa: PLC0415
+
+    found = (_numbers(splits, "--taq-splits"), _numbers(bits, "--taq-bits"))
+    if found[1] is None:
+        if found[0] is not None:
+            raise InputError("--taq-splits: needs --taq-bits")
+        return None
+    return make_taq(found[0] or (4, 8, 16), found[1])
+
+
 @cli.command()
 @click.argument("network", type=click.Path(path_type=Path))
 @click.option("--bits", type=int, help="Bits of hidden features, 1 to 16; the rest follows.")
 @click.option("--config", type=click.Path(path_type=Path), help="Bit configuration, TOML.")
+@click.option("--taq-splits", help="First in-degrees of the buckets; default 4,8,16.")
+@click.option("--taq-bits", help="Bits of hidden features by bucket, low degrees first: 8,4,2,1.")
+@click.option(
+    "--calibration", type=click.Choice(["error", "range", "row-range", "percentile"]),
+    help="How scales follow from values; default error (least squares).",
+)
 @click.option("--finetune", is_flag=True, help="Tune the weights for the rounded network.")
 @click.option("--epochs", type=int, default=150, show_default=True, help="Fine-tuning steps.")
+@click.option("--distill", type=float, default=3.0, show_default=True,
+              help="Fine-tuning: weight of the float network's outputs on all nodes.")
+@click.option("--protect", type=float, nargs=2, help="Fine-tuning: Degree-Quant's probabilities.")
 @click.option(
     "--norm", type=click.Choice(["factored", "edge"]), help="GCN normalisation; default factored."
 )
@@ -147,38 +183,91 @@ def train(
 @_seed_option
 @_json_option
 def quantize(
-    network: Path, bits: int | None, config: Path | None, finetune: bool, epochs: int,
-    norm: str | None, output: Path, seed: int, json_path: Path | None,
+    network: Path, bits: int | None, config: Path | None, taq_splits: str | None,
+    taq_bits: str | None, calibration: str | None, finetune: bool, epochs: int, distill: float,
+    protect: tuple[float, float] | None, norm: str | None, output: Path, seed: int,
+    json_path: Path | None,
 ) -> None:  # fmt: skip
     """Quantise NETWORK, a file written by train, into integers."""
     if (bits is None) == (config is None):
         raise InputError("give one of --bits and --config")
-    if config is not None and norm is not None:
-        raise InputError("--norm: the configuration file decides the normalisation")
-    from sgq_hw.quantize.config import load_config, uniform_config  # noqa: PLC0415
+    for option, value in (("norm", norm), ("taq-bits", taq_bits), ("calibration", calibration)):
+        if config is not None and value is not None:
+            raise InputError(f"--{option}: the configuration file decides it")
+    from sgq_hw.quantize import config as configs  # noqa: PLC0415
 
     if bits is not None:
-        uniform_config(bits, 1)  # a bad number is refused before the slow imports
+        configs.uniform_config(bits, 1)  # a bad number is refused before the slow imports
+    taq = _taq(taq_splits, taq_bits)
     if epochs < 1:
         raise InputError(f"--epochs: {epochs} is less than 1")
     from sgq_hw.bundle import save_bundle  # noqa: PLC0415
     from sgq_hw.train import load_trained  # noqa: PLC0415
 
-    trained, graph = load_trained(network)
-    layers = trained.num_layers
+    trained, data = load_trained(network)
+    kinds = configs.kinds_for(trained, data)
     if config is not None:
-        chosen = load_config(config, layers)
+        chosen = configs.load_config(config, kinds)
     else:
-        chosen = uniform_config(bits or 0, layers, norm or "factored")
+        chosen = configs.uniform_config(
+            bits or 0, kinds, norm or "factored", calibration or "error"
+        )
+        chosen = chosen if taq is None else configs.with_taq(chosen, kinds, taq)
     from sgq_hw.golden import network as golden_network  # noqa: PLC0415
     from sgq_hw.quantize import pipeline  # noqa: PLC0415
 
-    tuning = pipeline.FineTuning(epochs=epochs) if finetune else None
-    bundle = pipeline.quantize(trained, graph, chosen, tuning=tuning, seed=seed, progress=True)
+    tuning = None
+    if finetune:
+        tuning = pipeline.FineTuning(epochs=epochs, distill=distill, protect=protect or None)
+    bundle = pipeline.quantize(trained, data, chosen, tuning=tuning, seed=seed, progress=True)
     save_bundle(output, bundle)
+    from sgq_hw.compression import as_json, compression  # noqa: PLC0415
+
     accuracy = golden_network.evaluate(bundle)
-    _write_json(json_path, {"accuracy": accuracy, "accuracy_float": trained.accuracy})
+    figures = as_json(compression(bundle))
+    _write_json(json_path, {"accuracy": accuracy, "accuracy_float": trained.accuracy} | figures)
     click.echo(f"{output}: {_percent(accuracy)} (float: {_percent(trained.accuracy)})")
+
+
+@cli.command()
+@click.argument("graph")
+@click.option(
+    "--model", default="gcn", show_default=True, help="Network: gcn, gat, agnn, sage or gin."
+)
+@click.option("--hidden", type=int, help="Hidden channels; default from the recipe.")
+@click.option("--split", type=int, default=0, show_default=True, help="Which of several splits.")
+@click.option("--fold", type=int, help="Of a set of graphs: which tenth tests, 0 to 9.")
+@click.option("--max-drop", type=float, default=0.4, show_default=True,
+              help="Allowed loss of validation accuracy, points.")
+@click.option("--trials", type=int, default=40, show_default=True, help="Points to measure.")
+@click.option("--method", type=click.Choice(["abs", "random", "exhaustive"]), default="abs",
+              show_default=True)
+@click.option("--epochs", type=int, default=150, show_default=True, help="Fine-tuning steps.")
+@click.option("--jobs", type=int, help="Local processes; default one for each core.")
+@click.option("--dask", help="Run on the Dask cluster whose scheduler has this address.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@_seed_option
+@_pickle_option
+@_json_option
+def search(
+    graph: str, model: str, hidden: int | None, split: int, fold: int | None, max_drop: float,
+    trials: int, method: str, epochs: int, jobs: int | None, dask: str | None, output: Path,
+    seed: int, allow_pickle: bool, json_path: Path | None,
+) -> None:  # fmt: skip
+    """Find the bits of least memory for a network on GRAPH; the same call again continues."""
+    loaded = _load_data(graph, split, fold, allow_pickle)
+    from sgq_hw.report import print_search  # noqa: PLC0415
+    from sgq_hw.search import session  # noqa: PLC0415
+
+    options = session.Options(
+        model=model, hidden=hidden, method=session.Method(method), max_drop=max_drop,
+        trials=trials, epochs=epochs, seed=seed, jobs=jobs, dask=dask,
+    )  # fmt: skip
+    result = session.search(loaded, output, options)
+    _write_json(json_path, result.as_json())
+    print_search(result)
+    if result.winner is None:
+        sys.exit(EXIT_NO)
 
 
 @cli.command()

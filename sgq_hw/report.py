@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sgq_hw.cosim import CosimResult
     from sgq_hw.cost.devices import Device
     from sgq_hw.generate import GeneratedDesign
+    from sgq_hw.search.session import SearchResult
 
 
 def _console() -> Console:
@@ -90,15 +91,15 @@ def print_budget(budget: "Budget") -> None:
     for memory in budget.design.memories:
         memories.add_row(memory.name, str(memory.width), str(memory.depth), f"{memory.bits:,}")
     console.print(memories)
-    hidden = budget.compression_hidden
+    hidden = budget.compression.hidden
     console.print(
         f"on chip {budget.bits_total:,} bits, input {budget.input_bits:,} bits, "
         f"fp32 {budget.bits_fp32:,} bits"
     )
     console.print(
-        f"compression: features {budget.compression_features:.2f}x, "
+        f"compression: features {budget.compression.features:.2f}x, "
         f"hidden {'-' if hidden is None else f'{hidden:.2f}x'}, "
-        f"stored {budget.compression_stored:.2f}x, total {budget.compression_total:.2f}x"
+        f"stored {budget.compression.stored:.2f}x, total {budget.compression.total:.2f}x"
     )
     if not budget.fits:
         return
@@ -122,3 +123,38 @@ def print_devices(devices: "Sequence[Device]") -> None:
             escape(f"{device.confidence}: {device.source}"),
         )  # fmt: skip
     console.print(table)
+
+
+def print_search(result: "SearchResult") -> None:
+    """Print the Pareto front, the winner and the command that makes its bundle."""
+    console = _console()
+    data = result.as_json()
+    front = _table("Pareto front", "trial", "memory bits", "val drop, points", "choices")
+    for trial in result.front:
+        measured = trial.outcome.measured
+        assert measured is not None
+        choices = " / ".join(map(str, result.space.choices(trial.point).values()))
+        front.add_row(
+            str(trial.id), f"{measured.memory_bits:,}", f"{result.goal.drop(measured):.2f}",
+            escape(choices),
+        )  # fmt: skip
+    console.print(front)
+    console.print(f"choices: {' / '.join(d.name for d in result.space.dimensions)}")
+    failures = f", {data['failures']} could not be built" if data["failures"] else ""
+    console.print(f"{data['trials']} trials{failures}")
+    winner = data["winner"]
+    if winner is None:
+        console.print(f"no configuration drops at most {data['max_drop']:g} points; no winner")
+        return
+    compression = ", ".join(
+        f"{name.removeprefix('compression_')} {'-' if value is None else f'{value:.2f}x'}"
+        for name, value in winner["compression"].items()
+        if name.startswith("compression_")
+    )
+    accuracy, float_accuracy = winner["accuracy"], data["accuracy_float"]
+    console.print(
+        f"winner: trial {winner['trial']}, {winner['memory_bits']:,} bits; compression: "
+        f"{compression}\nval {accuracy['val']:.2f} % (float {float_accuracy['val']:.2f} %), "
+        f"test {accuracy['test']:.2f} % (float {float_accuracy['test']:.2f} %)"
+    )
+    console.print(escape(result.command))

@@ -102,11 +102,14 @@ def save_trained(path: Path, trained: TrainedModel, data: Graph | GraphSet) -> N
         seed=trained.seed,
         recipe=trained.recipe,
     )
-    arrays: dict[str, npt.NDArray[Any]] = (
-        graph_set_to_arrays(data) if isinstance(data, GraphSet) else graph_to_arrays(data)
-    )
+    arrays = data_to_arrays(data)
     arrays["manifest"] = utf8_array(msgspec.json.encode(manifest, order="sorted").decode())
     write_npz(path, arrays | trained.parameters)
+
+
+def data_to_arrays(data: Graph | GraphSet) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays under which a file keeps its graph or set of graphs."""
+    return graph_set_to_arrays(data) if isinstance(data, GraphSet) else graph_to_arrays(data)
 
 
 def load_trained(path: Path) -> tuple[TrainedModel, Graph | GraphSet]:

@@ -1,5 +1,6 @@
 """The bit configuration: which tensor gets how many bits, as a small TOML file a person edits."""
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,10 @@ import msgspec
 
 from sgq_hw.errors import InputError
 from sgq_hw.formats import Record
+from sgq_hw.graph_sets import GraphSet
+from sgq_hw.graphs import Graph
+from sgq_hw.models.layout import kinds_of
+from sgq_hw.trained import TrainedModel
 
 Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 SignedBits = Annotated[int, msgspec.Meta(ge=2, le=16)]
@@ -33,6 +38,18 @@ class Taq(Record, frozen=True):
             raise ValueError("splits do not ascend")
         if len(self.bits) != len(self.splits) + 1:
             raise ValueError(f"{len(self.splits)} splits need {len(self.splits) + 1} bits")
+
+
+def make_taq(splits: Sequence[int], bits: Sequence[int]) -> Taq:
+    """Return topology-aware bits.
+
+    Raises:
+        InputError: splits that do not ascend, widths outside 1 to 16, or not one for each bucket.
+    """
+    try:
+        return msgspec.convert({"splits": list(splits), "bits": list(bits)}, Taq)
+    except msgspec.ValidationError as error:
+        raise InputError(f"--taq-bits: {error}") from error
 
 
 Component = Bits | Taq
@@ -140,6 +157,13 @@ def config_kinds(kinds: Sequence[str], *, of_graphs: bool = False) -> tuple[str,
     return (*kinds[:-1], "readout") if of_graphs else tuple(kinds)
 
 
+def kinds_for(trained: TrainedModel, data: Graph | GraphSet) -> tuple[str, ...]:
+    """Return the keys of `COMPONENTS` for the layers of a trained network."""
+    of_graphs = isinstance(data, GraphSet)
+    kinds = kinds_of(trained.model, trained.num_layers, of_graphs=of_graphs)
+    return config_kinds(kinds, of_graphs=of_graphs)
+
+
 def _uniform_layer(kind: str, bits: int, last: bool) -> dict[str, Any]:
     values = {
         "weight": max(bits, 2),
@@ -158,7 +182,10 @@ def _uniform_layer(kind: str, bits: int, last: bool) -> dict[str, Any]:
 
 
 def uniform_config(
-    bits: int, layers: int | Sequence[str], normalisation: str = "factored"
+    bits: int,
+    layers: int | Sequence[str],
+    normalisation: str = "factored",
+    calibration: str = "error",
 ) -> BitConfig:
     """Return the configuration that `--bits N` stands for.
 
@@ -170,6 +197,7 @@ def uniform_config(
         bits: N, 1 to 16.
         layers: Kinds of the layers, or the number of GCN layers.
         normalisation: `factored` or `edge`.
+        calibration: How scales follow from values.
 
     Raises:
         InputError: bits outside 1 to 16.
@@ -181,6 +209,7 @@ def uniform_config(
         "input": bits,
         "edge": max(bits, 2),
         "normalisation": normalisation,
+        "calibration": calibration,
         "layers": [
             _uniform_layer(kind, bits, index == len(kinds) - 1) for index, kind in enumerate(kinds)
         ],
@@ -285,3 +314,21 @@ def load_config(path: Path, layers: int | Sequence[str]) -> BitConfig:
     except (msgspec.ValidationError, InputError) as error:
         raise InputError(f"{path}: {error}") from error
     return config
+
+
+def config_text(config: BitConfig) -> str:
+    """Return a bit configuration as the TOML that `load_config` reads."""
+    fields = msgspec.to_builtins(config)
+    layers = fields.pop("layers")
+    blocks = [
+        "\n".join(f"{name} = {_toml(value)}" for name, value in block.items() if value is not None)
+        for block in (fields, *layers)
+    ]
+    return "\n\n[[layers]]\n".join(blocks) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Return a value in TOML; its strings, integers and lists are written as in JSON."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {_toml(part)}" for name, part in value.items()) + " }"
+    return json.dumps(value)

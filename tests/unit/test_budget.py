@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from sgq_hw.budget import Budget, cheapest_input_bits, make_budget
+from sgq_hw.budget import Budget, make_budget
 from sgq_hw.bundle import Bundle, save_bundle
+from sgq_hw.compression import cheapest_input_bits
 from sgq_hw.cost.devices import find_device, load_devices
 from sgq_hw.generate import design_for, generate
 from tests.quantised import quantised
@@ -35,21 +36,21 @@ def test_compression_by_hand(bits: int, norm: Norm, data_folder: Path) -> None:
         edges = len(file["indices"]) + n  # Cora stores no loops
         classes = int(file["y"].max()) + 1
     before = max(bits, 8)  # pre-aggregation
-    assert budget.compression_features == pytest.approx(
+    assert budget.compression.features == pytest.approx(
         32 * (n * f + n * HIDDEN) / (n * f + bits * n * HIDDEN)
     )
-    assert budget.compression_hidden == pytest.approx(32 / bits)
+    assert budget.compression.hidden == pytest.approx(32 / bits)
     # Kept between passes: X, XW, H, HW; logits leave at once. Two tables, or one and the edges.
     side_values, side_bits = (2 * n, 12 * n + 8 * n)
     if norm == "edge":
         side_values, side_bits = edges + n, max(bits, 2) * edges + 12 * n
     values = n * f + n * HIDDEN + n * HIDDEN + n * classes + side_values
     stored = n * f + before * n * HIDDEN + bits * n * HIDDEN + before * n * classes + side_bits
-    assert budget.compression_stored == pytest.approx(32 * values / stored)
+    assert budget.compression.stored == pytest.approx(32 * values / stored)
     parameters = f * HIDDEN + HIDDEN * classes + HIDDEN + classes
     results = 2 * n * HIDDEN + 2 * n * classes
     assert budget.bits_fp32 == 32 * (n * f + results + parameters + 2 * edges)
-    assert budget.compression_total == pytest.approx(
+    assert budget.compression.total == pytest.approx(
         budget.bits_fp32 / (budget.bits_total + budget.input_bits)
     )
 
@@ -81,7 +82,7 @@ def test_memories_by_hand(norm: Norm, data_folder: Path) -> None:
 def test_one_layer_has_no_hidden_features() -> None:
     bundle = random_bundle(np.random.default_rng(0), layers=1, nodes=9)
     budget = budget_of(bundle)
-    assert budget.compression_hidden is None
+    assert budget.compression.hidden is None
     assert budget.as_json()["compression_hidden"] is None
 
 
