@@ -192,6 +192,10 @@ def configurations(kinds: tuple[str, ...]) -> dict[str, BitConfig]:
     if kinds[0] == "gcn":
         for name in ("uniform 4", "taq"):
             found[f"{name}, edge"] = msgspec.structs.replace(found[name], normalisation="edge")
+        turned = LayerBits(weight=4, combine=16, aggregate=TAQ, association="(AX)W")
+        plain = found["uniform 4, edge"]
+        layers = (plain.layers[0], turned)
+        found["taq, (AX)W"] = msgspec.structs.replace(plain, layers=layers)
     return found
 
 
@@ -343,6 +347,19 @@ def test_the_seed_decides(model: str, tmp_path: Path) -> None:
     assert files[0] == files[1] != files[2]
 
 
+def test_protection_grows_with_the_degree() -> None:
+    """From the first probability, of the lowest in-degree, towards the second."""
+    graph = load_graph("karate")
+    chances = pipeline._protection(graph, (0.125, 0.625))
+    by_degree = dict(zip(graph.degrees.tolist(), chances.tolist(), strict=True))
+    ordered = [by_degree[degree] for degree in sorted(by_degree)]
+    assert ordered == sorted(set(chances.tolist()))
+    assert (ordered[0], ordered[-1]) == (0.125, 0.625)
+    for node, degree in enumerate(graph.degrees):
+        lower = int((graph.degrees < degree).sum())
+        assert chances[node] == pytest.approx(0.125 + 0.5 * lower / 33)
+
+
 @pytest.mark.usefixtures("last_epoch")
 def test_protection_and_distillation_have_an_effect() -> None:
     pair = trained("gcn")
@@ -489,4 +506,3 @@ def test_layers_that_miss_a_component() -> None:
     surplus = msgspec.structs.replace(config, layers=(other, config.layers[1]))
     with pytest.raises(InputError, match=r"^layers\[0\]\.mlp: a sage layer has none$"):
         quantize(model, graph, surplus)
-    assert LayerBits().weight is None
