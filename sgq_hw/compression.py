@@ -4,9 +4,12 @@ Counts follow from the bundle alone. `sgq_hw.budget` charges the memories of a g
 instead, with the padding of its lanes; both use the same definitions.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from sgq_hw.bundle import Bundle
 from sgq_hw.formats import Format, Key
@@ -64,6 +67,11 @@ class Compression:
     charged_bits: int
 
 
+def stage_name(key: Key) -> str:
+    """Return `layerI.STAGE`."""
+    return f"layer{key[0]}.{key[1]}"
+
+
 def index_bits(count: int) -> int:
     """Return the bits that number `count` things, at least 1."""
     return max(1, (count - 1).bit_length())
@@ -109,17 +117,29 @@ def tensors(bundle: Bundle) -> tuple[Tensor, ...]:
 
 
 def cheapest_input_bits(bundle: Bundle) -> int:
-    """Return the bits of the input as complete rows or as index lists, whichever is less.
-
-    An index list holds column and code (none where all are one) of each stored input, and the
-    length of each row.
-    """
+    """Return the bits of the input of a bundle in its cheapest coding."""
     workload, spec = bundle.workload, bundle.network.manifest.input
-    dense = workload.num_nodes * spec.channels * spec.bits
     code_bits = 0 if workload.x_codes is None else spec.bits
-    longest = int(np.diff(workload.x_indptr).max(initial=0))
-    listed = len(workload.x_indices) * (index_bits(spec.channels) + code_bits)
-    return min(dense, listed + workload.num_nodes * index_bits(longest + 1))
+    lengths = np.diff(workload.x_indptr)
+    return cheapest_coding_bits(lengths, spec.channels, spec.bits, code_bits)
+
+
+def cheapest_coding_bits(
+    lengths: npt.NDArray[Any], channels: int, bits: int, code_bits: int
+) -> int:
+    """Return the bits of features as complete rows or as index lists, whichever is less.
+
+    An index list holds column and code of each stored input, and the length of each row.
+
+    Args:
+        lengths: Stored inputs of each row.
+        channels: Width of a row.
+        bits: Of a code in a complete row.
+        code_bits: Of a code in a list, 0 where all are one.
+    """
+    listed = int(lengths.sum()) * (index_bits(channels) + code_bits)
+    listed += lengths.size * index_bits(int(lengths.max(initial=0)) + 1)
+    return min(lengths.size * channels * bits, listed)
 
 
 def float_bits(bundle: Bundle) -> int:
@@ -133,13 +153,36 @@ def float_bits(bundle: Bundle) -> int:
     return results + FLOAT_BITS * (parameters + 2 * bundle.workload.num_edges)
 
 
-def _live_feature_bits(bundle: Bundle) -> int:
+class Stage(Protocol):
+    """Which results a stage reads."""
+
+    @property
+    def key(self) -> Key:
+        """Its name."""
+
+    @property
+    def source(self) -> Key | None:
+        """Stage whose result is read, None for the network's input."""
+
+    @property
+    def addend(self) -> Key | None:
+        """Stage whose result is added."""
+
+    @property
+    def scores(self) -> Key | None:
+        """Stage whose result holds attention scores."""
+
+
+def live_bits(steps: Sequence[Stage], sizes: Mapping[str, int]) -> int:
     """Return the most bits of results that exist at once, one being written while others are read.
 
-    A result is needed until the last stage that reads it has ended.
+    A result is needed until the last stage that reads it has ended; that of the last stage is not
+    kept.
+
+    Args:
+        steps: Stages in running order.
+        sizes: Bits of every result, by `layerI.STAGE`.
     """
-    steps = bundle.network.manifest.steps()
-    sizes = {tensor.name: tensor.payload_bits for tensor in tensors(bundle)}
     last_use: dict[Key, int] = {}
     for position, step in enumerate(steps):
         for key in (step.source, step.addend, step.scores):
@@ -148,7 +191,7 @@ def _live_feature_bits(bundle: Bundle) -> int:
     most = 0
     for position in range(len(steps)):
         live = sum(
-            sizes[step.name]
+            sizes[stage_name(step.key)]
             for born, step in enumerate(steps[:-1])
             if born <= position <= last_use[step.key]
         )
@@ -200,7 +243,9 @@ def charged_memory(bundle: Bundle) -> dict[str, int]:
         "graph": records * record_bits,
         "node_factors": workload.num_nodes * sum(table.bits for table in manifest.node_tables),
         "buckets": len(manifest.degree_splits) * index_bits(workload.num_nodes),
-        "features": _live_feature_bits(bundle),
+        "features": live_bits(
+            steps, {tensor.name: tensor.payload_bits for tensor in tensors(bundle)}
+        ),
         "input": cheapest_input_bits(bundle),
     }
 
@@ -216,15 +261,25 @@ def compression(bundle: Bundle, charged_bits: int | None = None) -> Compression:
         bundle: Network and graph.
         charged_bits: Bits of a design and its input, if not those of `charged_memory`.
     """
-    found = tensors(bundle)
+    charged = sum(charged_memory(bundle).values()) if charged_bits is None else charged_bits
+    return figures(tensors(bundle), float_bits(bundle), charged)
+
+
+def figures(found: Sequence[Tensor], dense_bits: int, charged: int) -> Compression:
+    """Return the four figures of a network.
+
+    Args:
+        found: Its tensors, the input first.
+        dense_bits: Everything in dense fp32.
+        charged: Bits of everything as it is kept.
+    """
     hidden = [tensor for tensor in found[1:] if tensor.layer_input]
     features = _ratio([found[0], *hidden])
-    charged = sum(charged_memory(bundle).values()) if charged_bits is None else charged_bits
     return Compression(
         features=features,
         hidden=_ratio(hidden) if hidden else None,
         stored=_ratio([tensor for tensor in found if tensor.kept]),
-        total=float_bits(bundle) / charged,
+        total=dense_bits / charged,
         average_feature_bits=FLOAT_BITS / features,
         charged_bits=charged,
     )

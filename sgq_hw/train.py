@@ -121,12 +121,7 @@ def predict(trained: TrainedModel, data: Graph | GraphSet) -> Array:
         InputError: the graph has another number of features.
         ToolError: PyTorch is not installed.
     """
-    weight = next(value for name, value in trained.parameters.items() if name.endswith("/weight"))
-    if data.num_features != weight.shape[0]:
-        raise InputError(
-            f"{data.name}: num_features: {data.num_features}, but the network was trained on "
-            f"{weight.shape[0]}"
-        )
+    check_features(trained, data)
     _require_torch()
     from sgq_hw.models.catalogue import inputs_for, network_for  # noqa: PLC0415
     from sgq_hw.models.fit import predict_logits, reproducible  # noqa: PLC0415
@@ -134,6 +129,20 @@ def predict(trained: TrainedModel, data: Graph | GraphSet) -> Array:
     with reproducible(trained.seed):
         network = network_for(trained.model, data).from_arrays(trained.parameters)
         return predict_logits(network, inputs_for(type(network), data))
+
+
+def check_features(trained: TrainedModel, data: Graph | GraphSet) -> None:
+    """Refuse data that a network cannot read.
+
+    Raises:
+        InputError: the graph has another number of features.
+    """
+    weight = next(value for name, value in trained.parameters.items() if name.endswith("/weight"))
+    if data.num_features != weight.shape[0]:
+        raise InputError(
+            f"{data.name}: num_features: {data.num_features}, but the network was trained on "
+            f"{weight.shape[0]}"
+        )
 
 
 def _require_torch() -> None:

@@ -53,8 +53,10 @@ class AGNN(Network):
         return self.combined(self.dropped(hidden), last) + self.value(last, "bias")
 
     def _propagated(self, layer: int, hidden: Tensor, edges: Edges) -> Tensor:
+        hidden = self.stored(hidden, "input")
         norms = torch.linalg.vector_norm(hidden, dim=1, keepdim=True)
         # Divided by a tiny number instead, a zero row would have a huge gradient.
         directions = hidden / torch.where(norms > 0, norms, 1.0)
         scores = self.value(layer, "beta") * edge_dots(directions, edges)
-        return weighted_sums(edge_softmax(scores, edges), hidden, edges)
+        weights = self.stored(edge_softmax(scores, edges), "attention")
+        return weighted_sums(weights, hidden, edges)

@@ -60,11 +60,17 @@ class GAT(Network):
     def _layer(self, layer: int, hidden: Matrix | Tensor, edges: Edges) -> Tensor:
         source, target = self.value(layer, "source"), self.value(layer, "target")
         heads, channels = source.shape
-        rows = self.combined(hidden, layer).view(-1, heads, channels)
+        rows = self.stored(self.combined(hidden, layer), "product").view(-1, heads, channels)
         at_sources, at_targets = (rows * source).sum(dim=2), (rows * target).sum(dim=2)
-        sums = []
+        weights = []
         for head in range(heads):
             scores = edge_sums(at_targets[:, head], at_sources[:, head], edges)
-            weights = edge_softmax(functional.leaky_relu(scores, SLOPE), edges)
-            sums.append(weighted_sums(self.dropped(weights), rows[:, head], edges))
+            weights.append(edge_softmax(functional.leaky_relu(scores, SLOPE), edges))
+        if self.emulate is not None:  # all heads are one tensor, [e, heads]
+            together = self.emulate(torch.stack(weights, dim=1), "attention")
+            weights = list(together.T.contiguous())
+        sums = [
+            weighted_sums(self.dropped(weights[head]), rows[:, head], edges)
+            for head in range(heads)
+        ]
         return torch.cat(sums, dim=1) + self.value(layer, "bias")

@@ -43,8 +43,12 @@ class GCN(Network):
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits, float32 [n, classes]."""
         hidden = self.combined(self.dropped_features(inputs.features), 0)
-        hidden = sparse_product(inputs.adjacency, hidden) + self.value(0, "bias")
+        hidden = self._propagated(0, hidden, inputs.adjacency)
         for layer in range(1, self.num_layers):
             hidden = self.combined(self.dropped(functional.relu(hidden)), layer)
-            hidden = sparse_product(inputs.adjacency, hidden) + self.value(layer, "bias")
+            hidden = self._propagated(layer, hidden, inputs.adjacency)
         return hidden
+
+    def _propagated(self, layer: int, product: Tensor, adjacency: Matrix) -> Tensor:
+        product = self.stored(product, "product")
+        return sparse_product(adjacency, product) + self.value(layer, "bias")

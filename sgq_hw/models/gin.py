@@ -55,7 +55,8 @@ class GIN(Network):
         return hidden
 
     def _layer(self, layer: int, hidden: Matrix | Tensor, adjacency: Matrix) -> Tensor:
-        summed = sparse_product(adjacency, self.combined(hidden, layer))
+        product = self.stored(self.combined(hidden, layer), "product")
+        summed = sparse_product(adjacency, product)
         summed = self._normalised(layer, "combine", summed + self.value(layer, "combine/bias"))
         output = self.combined(functional.relu(summed), layer, "mlp")
         return self._normalised(layer, "mlp", output + self.value(layer, "mlp/bias"))
@@ -84,7 +85,7 @@ class GraphGIN(GIN):
         for layer in range(last):
             hidden = functional.relu(self._layer(layer, hidden, inputs.adjacency))
         assert isinstance(hidden, Tensor)
-        pooled = sparse_product(inputs.pooling, hidden)
+        pooled = sparse_product(inputs.pooling, self.stored(hidden, "input"))
         return self.combined(self.dropped(pooled), last) + self.value(last, "bias")
 
 

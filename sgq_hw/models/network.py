@@ -1,8 +1,8 @@
 """What the float networks have in common: named parameters, dropout, sparse inputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,18 @@ from sgq_hw.graphs import Graph
 from sgq_hw.models.inputs import Array, Inputs, Matrix
 from sgq_hw.models.sparse import drop_values, sparse_product
 
+Place = Literal["input", "product", "attention"]
+"""Of values that a network with quantised features stores: what a layer reads, features times
+weights that the graph is then applied to, or attention weights."""
+
+Emulation = Callable[[Tensor, Place], Tensor]
+
 
 class Network(nn.Module, ABC):
     """A network that is its parameters, `layerI/NAME` as in `sgq_hw.models.layout`.
 
-    Weights are [in, out]. `dropout` acts in training only.
+    Weights are [in, out]. `dropout` acts in training only. `emulate`, where it is set, rounds the
+    values of every `Place`; training never sets it.
     """
 
     FIXED: ClassVar[frozenset[str]] = frozenset()
@@ -25,6 +32,7 @@ class Network(nn.Module, ABC):
     def __init__(self, parameters: Mapping[str, Tensor], dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = dropout
+        self.emulate: Emulation | None = None
         self.named = nn.ParameterDict(
             {
                 name: nn.Parameter(tensor, requires_grad=name not in self.FIXED)
@@ -69,6 +77,10 @@ class Network(nn.Module, ABC):
         parameter: Tensor = self.named[f"layer{layer}/{name}"]
         return parameter
 
+    def stored(self, values: Tensor, place: Place) -> Tensor:
+        """Return `values` as they are, or as `emulate` rounds them."""
+        return values if self.emulate is None else self.emulate(values, place)
+
     def dropped(self, hidden: Tensor) -> Tensor:
         """Return `hidden` after dropout."""
         return functional.dropout(hidden, self.dropout, self.training)
@@ -82,8 +94,10 @@ class Network(nn.Module, ABC):
     def combined(self, hidden: Matrix | Tensor, layer: int, name: str = "combine") -> Tensor:
         """Return `hidden` [n, in] times the weight `name` of a layer."""
         weight = self.value(layer, f"{name}/weight")
+        if self.emulate is not None and not isinstance(hidden, Tensor):
+            hidden = torch.from_numpy(hidden.toarray())  # a zero need not stay zero
         if isinstance(hidden, Tensor):
-            return hidden @ weight
+            return self.stored(hidden, "input") @ weight
         return sparse_product(hidden, weight)
 
 

@@ -47,5 +47,6 @@ class SAGE(Network):
         return hidden
 
     def _layer(self, layer: int, hidden: Matrix | Tensor, adjacency: Matrix) -> Tensor:
-        neighbours = sparse_product(adjacency, self.combined(hidden, layer, "neighbour"))
+        neighbours = self.stored(self.combined(hidden, layer, "neighbour"), "product")
+        neighbours = sparse_product(adjacency, neighbours)
         return self.combined(hidden, layer, "root") + neighbours + self.value(layer, "bias")
