@@ -28,7 +28,8 @@ from sgq_hw.files import write_text
 from sgq_hw.golden.network import evaluate
 from sgq_hw.graph_sets import GraphSet, load_graph_set
 from sgq_hw.graphs import Graph, load_graph
-from sgq_hw.quantize.baselines import Place, baseline_accuracy, baseline_compression
+from sgq_hw.models.network import Place
+from sgq_hw.quantize.baselines import baseline_accuracy, baseline_compression
 from sgq_hw.quantize.config import (
     BitConfig,
     config_text,
@@ -67,9 +68,9 @@ Test accuracy in percent, mean +- standard deviation over seeds (DBLP and Amazon
 random splits; MUTAG and PROTEINS: ten folds). `chosen`, `uniform8` and `uniform4` are integer
 networks run by the golden model, fine-tuned against labels and the outputs of the float network,
 which itself was not distilled; `released` is SGQuant's published quantiser at {RELEASED_BITS} bits
-on layer inputs alone, emulated in floats with float weights and no tuning; `published` is what its authors state. Bits were chosen on
-validation nodes of three other seeds, never on test nodes. Reproduce with `make results`; the bits
-of `chosen` are in `configs/`.
+on layer inputs alone, emulated in floats with float weights and no tuning; `published` is what its
+authors state. Bits were chosen on validation nodes of three other seeds, never on test nodes.
+Reproduce with `make results`; the bits of `chosen` are in `configs/`.
 """
 
 PUBLISHED: list[dict[str, Any]] = [
