@@ -1,8 +1,8 @@
 """`make results`: where this stands against SGQuant, five models on four graphs and graph sets.
 
-For each pair of model and graph the bits are searched once, on one seed, and the cheapest points of
-the front are tried on two more seeds; the first whose mean validation drop over the three is small
-enough is `chosen`. Then ten other seeds (of graphs with random splits: splits; of graph sets:
+For each pair of model and graph the bits are searched once, on one seed, and the cheapest points
+found are tried on three more seeds; the first that loses no validation accuracy there on average is
+`chosen`. Then ten other seeds (of graphs with random splits: splits; of graph sets:
 folds) measure it. Test accuracy is never used to choose.
 
 Finished seeds are kept under `build/results`, finished rows in `docs/results/sgquant.json`: a
@@ -40,7 +40,6 @@ from sgq_hw.quantize.config import (
 from sgq_hw.quantize.pipeline import FineTuning, quantize
 from sgq_hw.search.session import Options, search
 from sgq_hw.search.space import config_of
-from sgq_hw.search.trial import Trial
 from sgq_hw.train import TrainedModel, load_trained, save_trained, train
 
 RESULTS = Path("docs/results")
@@ -52,12 +51,13 @@ SPLIT_GRAPHS = ("dblp", "amazon_computers")
 GRAPH_SETS = ("mutag", "proteins")
 MODELS = ("gcn", "sage", "gin", "agnn", "gat")
 SEEDS = tuple(range(10))
-SEARCH_SEED, CHECK_SEEDS = 100, (101, 102)
+SEARCH_SEED, CHECK_SEEDS = 100, (101, 102, 103)
 SEARCH_TRIALS = 30
 MAX_DROP = 0.4
-CHECK_DROP = 0.2
-"""Mean over three seeds: half of what a single seed may lose, since the cheapest of many points
-that lose little on one seed is partly lucky."""
+CHECK_DROP = 0.0
+"""On seeds that the search has not seen, whose validation nodes are the same: the network that is
+kept loses nothing there, for what is cheapest of many loses more on other nodes."""
+CANDIDATES = 10
 RELEASED_BITS = 4
 RELEASED_PLACES: tuple[Place, ...] = ("input",)
 """Layer inputs only, where the released quantiser does best: rounding X W too costs it 3 points."""
@@ -69,7 +69,7 @@ random splits; MUTAG and PROTEINS: ten folds). `chosen`, `uniform8` and `uniform
 networks run by the golden model, fine-tuned against labels and the outputs of the float network,
 which itself was not distilled; `released` is SGQuant's published quantiser at {RELEASED_BITS} bits
 on layer inputs alone, emulated in floats with float weights and no tuning; `published` is what its
-authors state. Bits were chosen on validation nodes of three other seeds, never on test nodes.
+authors state. Bits were chosen on validation nodes with four other seeds, never on test nodes.
 Reproduce with `make results`; the bits of `chosen` are in `configs/`.
 """
 
@@ -143,24 +143,29 @@ def measure_released(pair: Pair, seed: int) -> dict[str, Any]:
     }
 
 
-def seed_results(pair: Pair, seed: int, chosen: BitConfig) -> dict[str, Any]:
-    """Return the measurements of every method on one seed; kept for a later call."""
-    text = config_text(chosen)
-    path = pair.work / "seeds" / f"{pair.name}-{seed}.json"
+def kept(pair: Pair, seed: int, method: str, config: BitConfig) -> dict[str, Any]:
+    """Measure a method on one seed, or read what an earlier call measured."""
+    text = config_text(config)
+    path = pair.work / "seeds" / f"{pair.name}-{seed}-{method}.json"
     if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        if kept["config"] == text:
-            return kept
-    kinds = kinds_for(pair.trained(seed), pair.data(seed))
-    found = {
-        "config": text,
-        "chosen": measure(pair, seed, chosen),
-        "uniform8": measure(pair, seed, uniform_config(8, kinds)),
-        "uniform4": measure(pair, seed, uniform_config(4, kinds)),
-        "released": measure_released(pair, seed),
-    }
+        before: dict[str, Any] = json.loads(path.read_text())
+        if before["config"] == text:
+            return before
+    if method == "released":
+        found = measure_released(pair, seed)
+    else:
+        found = measure(pair, seed, config)
+    found["config"] = text
     write_text(path, json.dumps(found))
     return found
+
+
+def seed_results(pair: Pair, seed: int, chosen: BitConfig) -> dict[str, Any]:
+    """Return the measurements of every method on one seed."""
+    kinds = kinds_for(pair.trained(seed), pair.data(seed))
+    configs = {"chosen": chosen, "uniform8": uniform_config(8, kinds),
+               "uniform4": uniform_config(4, kinds), "released": uniform_config(4, kinds)}
+    return {method: kept(pair, seed, method, config) for method, config in configs.items()}
 
 
 def choose(pair: Pair, configs: Path, jobs: int, trials: int) -> BitConfig:
@@ -175,20 +180,17 @@ def choose(pair: Pair, configs: Path, jobs: int, trials: int) -> BitConfig:
     )  # fmt: skip
     result = search(pair.data(SEARCH_SEED), pair.work / "search" / pair.name, options)
 
-    def memory(trial: Trial) -> int:
-        assert trial.outcome.measured is not None
-        return trial.outcome.measured.memory_bits
-
+    candidates = sorted(
+        (measured.memory_bits, trial.id, trial)
+        for trial in result.trials
+        if (measured := trial.outcome.measured) is not None and result.goal.met_by(measured)
+    )
     chosen = uniform_config(8, kinds)
-    for trial in sorted(result.front, key=memory):
-        measured = trial.outcome.measured
-        assert measured is not None
-        if not result.goal.met_by(measured):
-            continue
+    for _, _, trial in candidates[:CANDIDATES]:
         config = config_of(result.space, result.kinds, trial.point)
-        drops = [result.goal.drop(measured)]
-        for found in _in_processes(jobs, measure, [(pair, seed, config) for seed in CHECK_SEEDS]):
-            drops.append(found["float"]["val"] - found["integer"]["val"])
+        calls = [(pair, seed, config) for seed in CHECK_SEEDS]
+        checks = _in_processes(jobs, measure, calls)
+        drops = [found["float"]["val"] - found["integer"]["val"] for found in checks]
         if np.mean(drops) <= CHECK_DROP:
             chosen = config
             break
