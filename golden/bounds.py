@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sgq_hw.formats import Epilogue, Key
 from sgq_hw.golden.attention_unit import attention_bound
-from sgq_hw.golden.fixed_point import check_bound, signed_bits
+from sgq_hw.golden.fixed_point import BoundError, check_bound, signed_bits
 from sgq_hw.layers import Step
 from sgq_hw.manifest import Manifest
 
@@ -47,13 +47,16 @@ def epilogue_total_bits(accumulator: int, epilogue: Epilogue, addend: int = 0) -
 def _attention_bound(step: Step, magnitude: int, max_row_edges: int) -> StageBound:
     assert step.attention is not None
     exponents = [window.exponent for window in step.epilogue.output.windows]
-    bound = attention_bound(
-        max_row_edges,
-        step.attention.bits,
-        magnitude,
-        step.epilogue.bias_bits,
-        step.epilogue.shift + max(exponents, default=0),
-    )
+    try:
+        bound = attention_bound(
+            max_row_edges,
+            step.attention.bits,
+            magnitude,
+            step.epilogue.bias_bits,
+            step.epilogue.shift + max(exponents, default=0),
+        )
+    except BoundError as error:
+        raise BoundError(f"layer {step.key[0]} {step.key[1]}: {error}") from error
     numerator = max_row_edges * ((1 << step.attention.bits) - 1) * magnitude
     return StageBound(numerator, bound.numerator_bits, bound.total_bits)
 

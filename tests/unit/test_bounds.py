@@ -11,6 +11,7 @@ from sgq_hw.formats import Epilogue
 from sgq_hw.golden.bounds import stage_bounds
 from sgq_hw.golden.fixed_point import BoundError
 from sgq_hw.golden.network import input_matrix, run
+from tests.random_layers import random_layers
 from tests.random_networks import gcn_layers, random_bundle
 
 
@@ -86,6 +87,14 @@ def test_a_sum_above_62_bits_is_refused_by_name(index: int, stage: str) -> None:
     assert 1 < capacities[place] < 1 << 62
     bound = stage_bounds(manifest, *(max(1, c // 2) for c in capacities))[index, stage]
     assert bound.total_bits <= 62
+
+
+def test_attention_above_62_bits_is_refused_by_name() -> None:
+    rng = np.random.default_rng(0)
+    manifest = random_layers(rng, kinds=("gat", "gat")).network.manifest
+    stage_bounds(manifest, 4, 4)
+    with pytest.raises(BoundError, match=r"^layer \d aggregate: attention: "):
+        stage_bounds(manifest, 4, 1 << 55)
 
 
 def test_total_bits_cover_bias_and_rounding() -> None:
