@@ -1,8 +1,8 @@
 """`make results`: where this stands against SGQuant, five models on four graphs and graph sets.
 
 For each pair of model and graph the bits are searched once, on one seed, and the cheapest points
-found are tried on three more seeds; the first that loses no validation accuracy there on average is
-`chosen`. Then ten other seeds (of graphs with random splits: splits; of graph sets:
+found are tried on three more seeds; the first that loses little enough there, on validation nodes
+that had no part in its tuning, is `chosen`. Then ten other seeds (of graphs with random splits: splits; of graph sets:
 folds) measure it. Test accuracy is never used to choose.
 
 Finished seeds are kept under `build/results`, finished rows in `docs/results/sgquant.json`: a
@@ -13,7 +13,7 @@ import json
 import textwrap
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from sgq_hw.quantize.config import (
 from sgq_hw.quantize.pipeline import FineTuning, quantize
 from sgq_hw.search.session import Options, search
 from sgq_hw.search.space import config_of
-from sgq_hw.train import TrainedModel, load_trained, save_trained, train
+from sgq_hw.train import TrainedModel, load_trained, predict, save_trained, train
 
 RESULTS = Path("docs/results")
 WORK = Path("build/results")
@@ -54,9 +54,8 @@ SEEDS = tuple(range(10))
 SEARCH_SEED, CHECK_SEEDS = 100, (101, 102, 103)
 SEARCH_TRIALS = 30
 MAX_DROP = 0.4
-CHECK_DROP = 0.0
-"""On seeds that the search has not seen, whose validation nodes are the same: the network that is
-kept loses nothing there, for what is cheapest of many loses more on other nodes."""
+CHECK_DROP = 0.2
+"""On seeds that the search has not seen, on validation nodes that did not choose the epoch."""
 CANDIDATES = 10
 RELEASED_BITS = 4
 RELEASED_PLACES: tuple[Place, ...] = ("input",)
@@ -143,6 +142,28 @@ def measure_released(pair: Pair, seed: int) -> dict[str, Any]:
     }
 
 
+def held_out_drop(pair: Pair, seed: int, config: BitConfig) -> float:
+    """Return the points lost on validation examples that did not choose the epoch.
+
+    Fine-tuning keeps its best epoch by validation accuracy, which flatters that accuracy, coarse
+    networks most. So each half of the validation examples chooses for the other half.
+    """
+    data, trained = pair.data(seed), pair.trained(seed)
+    assert data.y is not None
+    examples = np.flatnonzero(data.labelled("val_mask"))
+    classes = np.argmax(predict(trained, data), axis=1)
+    drops = []
+    for half in range(2):
+        chooses, judges = (np.zeros(len(data.y), np.bool_) for _ in range(2))
+        chooses[examples[half::2]], judges[examples[1 - half :: 2]] = True, True
+        # The judges stand where test examples do; those have no part in this.
+        divided = replace(data, val_mask=chooses, test_mask=judges)
+        bundle = quantize(trained, divided, config, tuning=FineTuning(), seed=seed)
+        before = 100.0 * float(np.mean(classes[judges] == data.y[judges]))
+        drops.append(before - evaluate(bundle)["test"])
+    return float(np.mean(drops))
+
+
 def kept(pair: Pair, seed: int, method: str, config: BitConfig) -> dict[str, Any]:
     """Measure a method on one seed, or read what an earlier call measured."""
     text = config_text(config)
@@ -189,9 +210,7 @@ def choose(pair: Pair, configs: Path, jobs: int, trials: int) -> BitConfig:
     for _, _, trial in candidates[:CANDIDATES]:
         config = config_of(result.space, result.kinds, trial.point)
         calls = [(pair, seed, config) for seed in CHECK_SEEDS]
-        checks = _in_processes(jobs, measure, calls)
-        drops = [found["float"]["val"] - found["integer"]["val"] for found in checks]
-        if np.mean(drops) <= CHECK_DROP:
+        if np.mean(_in_processes(jobs, held_out_drop, calls)) <= CHECK_DROP:
             chosen = config
             break
     write_text(path, config_text(chosen))
