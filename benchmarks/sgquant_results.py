@@ -2,8 +2,8 @@
 
 For each pair of model and graph the bits are searched once, on one seed, and the cheapest points
 found are tried on three more seeds; the first that loses little enough there, on validation nodes
-that had no part in its tuning, is `chosen`. Then ten other seeds (of graphs with random splits: splits; of graph sets:
-folds) measure it. Test accuracy is never used to choose.
+that had no part in its tuning, is `chosen`. Then ten other seeds (of graphs with random splits:
+splits; of graph sets: folds) measure it. Test accuracy is never used to choose.
 
 Finished seeds are kept under `build/results`, finished rows in `docs/results/sgquant.json`: a
 second call goes on where the first one ended.
