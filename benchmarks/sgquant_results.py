@@ -56,7 +56,8 @@ SEARCH_TRIALS = 30
 MAX_DROP = 0.4
 CHECK_DROP = 0.2
 """On seeds that the search has not seen, on validation nodes that did not choose the epoch."""
-CANDIDATES = 10
+CANDIDATES = 20
+"""After those, `--bits 4` is tried, and `--bits 8` taken."""
 RELEASED_BITS = 4
 RELEASED_PLACES: tuple[Place, ...] = ("input",)
 """Layer inputs only, where the released quantiser does best: rounding X W too costs it 3 points."""
@@ -206,9 +207,9 @@ def choose(pair: Pair, configs: Path, jobs: int, trials: int) -> BitConfig:
         for trial in result.trials
         if (measured := trial.outcome.measured) is not None and result.goal.met_by(measured)
     )
+    configs = [config_of(result.space, result.kinds, trial.point) for _, _, trial in candidates]
     chosen = uniform_config(8, kinds)
-    for _, _, trial in candidates[:CANDIDATES]:
-        config = config_of(result.space, result.kinds, trial.point)
+    for config in [*configs[:CANDIDATES], uniform_config(4, kinds)]:
         calls = [(pair, seed, config) for seed in CHECK_SEEDS]
         if np.mean(_in_processes(jobs, held_out_drop, calls)) <= CHECK_DROP:
             chosen = config
