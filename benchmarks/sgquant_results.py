@@ -207,9 +207,9 @@ def choose(pair: Pair, configs: Path, jobs: int, trials: int) -> BitConfig:
         for trial in result.trials
         if (measured := trial.outcome.measured) is not None and result.goal.met_by(measured)
     )
-    configs = [config_of(result.space, result.kinds, trial.point) for _, _, trial in candidates]
+    found = [config_of(result.space, result.kinds, trial.point) for _, _, trial in candidates]
     chosen = uniform_config(8, kinds)
-    for config in [*configs[:CANDIDATES], uniform_config(4, kinds)]:
+    for config in [*found[:CANDIDATES], uniform_config(4, kinds)]:
         calls = [(pair, seed, config) for seed in CHECK_SEEDS]
         if np.mean(_in_processes(jobs, held_out_drop, calls)) <= CHECK_DROP:
             chosen = config
