@@ -266,7 +266,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Against SGQuant",
         "",
-        *textwrap.wrap(INTRODUCTION, 99),
+        *textwrap.wrap(INTRODUCTION.strip(), 99),
         "",
         "| model | graph | method | float | integer | drop | features | hidden | stored | total |",
         "|---|---|---|---|---|---|---|---|---|---|",
