@@ -28,6 +28,7 @@ from sgq_hw.golden.fixed_point import (
     saturate,
     signed_bits,
 )
+from sgq_hw.golden.rows import reduce_rows
 from sgq_hw.layers import AgnnAttention, GatAttention
 
 SCORE_BITS = 12
@@ -100,16 +101,6 @@ class AttentionBound:
 def _row_of(indptr: IntArray) -> IntArray:
     """Return the row of each edge, int64 [edges]."""
     return np.repeat(np.arange(len(indptr) - 1, dtype=np.int64), np.diff(indptr))
-
-
-def _reduce_rows(indptr: IntArray, values: IntArray, operation: np.ufunc) -> IntArray:
-    """Reduce int64 [edges, heads] to [rows, heads]; rows without edges give 0."""
-    result = np.zeros((len(indptr) - 1, values.shape[1]), np.int64)
-    # reduceat misreads an empty segment, and starts of the others delimit them completely.
-    filled = np.flatnonzero(np.diff(indptr))
-    if filled.size:
-        result[filled] = operation.reduceat(values, indptr[filled], axis=0)
-    return result
 
 
 def _bit_length(values: IntArray) -> IntArray:
@@ -214,7 +205,7 @@ def gat_bounds(
     """
     _check_scores(target, source, score_bits, slope_shift)
     if kind == "row":
-        largest = _reduce_rows(indptr, source[indices], np.maximum)
+        largest = reduce_rows(indptr, source[indices], np.maximum)
     else:
         largest = source.max(axis=0, initial=code_range(score_bits, True)[0])
     return leaky(target + largest, slope_code, slope_shift)
@@ -373,7 +364,7 @@ def attention_weights(
     difference = np.maximum(bounds[_row_of(indptr)] - logits, 0)
     index = np.minimum(round_shift(difference, table.index_shift), len(table.codes))
     codes = np.append(table.codes, 0)[index]
-    lost = _reduce_rows(indptr, codes, np.maximum)[np.diff(indptr) > 0] == 0
+    lost = reduce_rows(indptr, codes, np.maximum)[np.diff(indptr) > 0] == 0
     return AttentionWeights(codes, int(np.count_nonzero(lost)))
 
 
@@ -492,7 +483,7 @@ def attention_sums(
         ],
         axis=1,
     )
-    exponents, factors = reciprocals(_reduce_rows(indptr, weights, np.add))
+    exponents, factors = reciprocals(reduce_rows(indptr, weights, np.add))
     exponents, factors = (np.repeat(table, channels, axis=1) for table in (exponents, factors))
     return numerator, factors, exponents
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgq_hw.bundle import Bundle
+from sgq_hw.design import address_bits
 from sgq_hw.formats import Format, Key
 
 FLOAT_BITS = 32
@@ -70,11 +71,6 @@ class Compression:
 def stage_name(key: Key) -> str:
     """Return `layerI.STAGE`."""
     return f"layer{key[0]}.{key[1]}"
-
-
-def index_bits(count: int) -> int:
-    """Return the bits that number `count` things, at least 1."""
-    return max(1, (count - 1).bit_length())
 
 
 def payload_bits(bundle: Bundle, output: Format, rows: int, channels: int) -> int:
@@ -137,8 +133,8 @@ def cheapest_coding_bits(
         bits: Of a code in a complete row.
         code_bits: Of a code in a list, 0 where all are one.
     """
-    listed = int(lengths.sum()) * (index_bits(channels) + code_bits)
-    listed += lengths.size * index_bits(int(lengths.max(initial=0)) + 1)
+    listed = int(lengths.sum()) * (address_bits(channels) + code_bits)
+    listed += lengths.size * address_bits(int(lengths.max(initial=0)) + 1)
     return min(lengths.size * channels * bits, listed)
 
 
@@ -211,7 +207,7 @@ def charged_memory(bundle: Bundle) -> dict[str, int]:
     by_key = {step.key: step for step in steps}
     edge_bits = 0 if manifest.edge is None else manifest.edge.bits
     records = int(np.maximum(np.diff(workload.indptr), 1).sum())
-    record_bits = index_bits(workload.num_nodes) + 1 + edge_bits + (not manifest.self_loops)
+    record_bits = address_bits(workload.num_nodes) + 1 + edge_bits + (not manifest.self_loops)
     tables = 0
     for key, values in network.exponentials.items():
         attention = by_key[key].attention
@@ -235,14 +231,14 @@ def charged_memory(bundle: Bundle) -> dict[str, int]:
             for key, values in network.multipliers.items()
         ),
         "constants": sum(
-            index_bits(step.epilogue.shift + 1)
+            address_bits(step.epilogue.shift + 1)
             + (step.epilogue.multiplier.bits if step.epilogue.multiplier.kind == "layer" else 0)
             for step in steps
         ),
         "tables": tables,
         "graph": records * record_bits,
         "node_factors": workload.num_nodes * sum(table.bits for table in manifest.node_tables),
-        "buckets": len(manifest.degree_splits) * index_bits(workload.num_nodes),
+        "buckets": len(manifest.degree_splits) * address_bits(workload.num_nodes),
         "features": live_bits(
             steps, {tensor.name: tensor.payload_bits for tensor in tensors(bundle)}
         ),

@@ -52,10 +52,9 @@ class GAT(Network):
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits, float32 [n, classes]."""
         edges = Edges.of(inputs.adjacency)
-        hidden = self._layer(0, self.dropped_features(inputs.features), edges)
-        for layer in range(1, self.num_layers):
-            hidden = self._layer(layer, self.dropped(functional.elu(hidden)), edges)
-        return hidden
+        return self.stacked(
+            inputs.features, lambda layer, hidden: self._layer(layer, hidden, edges), functional.elu
+        )
 
     def _layer(self, layer: int, hidden: Matrix | Tensor, edges: Edges) -> Tensor:
         source, target = self.value(layer, "source"), self.value(layer, "target")

@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sgq_hw.graphs import Graph
 from sgq_hw.models.inputs import Inputs, Matrix, normalised_adjacency
@@ -42,13 +41,10 @@ class GCN(Network):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits, float32 [n, classes]."""
-        hidden = self.combined(self.dropped_features(inputs.features), 0)
-        hidden = self._propagated(0, hidden, inputs.adjacency)
-        for layer in range(1, self.num_layers):
-            hidden = self.combined(self.dropped(functional.relu(hidden)), layer)
-            hidden = self._propagated(layer, hidden, inputs.adjacency)
-        return hidden
+        return self.stacked(
+            inputs.features, lambda layer, hidden: self._layer(layer, hidden, inputs.adjacency)
+        )
 
-    def _propagated(self, layer: int, product: Tensor, adjacency: Matrix) -> Tensor:
-        product = self.stored(product, "product")
+    def _layer(self, layer: int, hidden: Matrix | Tensor, adjacency: Matrix) -> Tensor:
+        product = self.stored(self.combined(hidden, layer), "product")
         return sparse_product(adjacency, product) + self.value(layer, "bias")

@@ -91,6 +91,21 @@ class Network(nn.Module, ABC):
             return features
         return drop_values(features, self.dropout)
 
+    def stacked(
+        self,
+        features: Matrix,
+        layer: Callable[[int, Matrix | Tensor], Tensor],
+        activation: Callable[[Tensor], Tensor] = functional.relu,
+    ) -> Tensor:
+        """Return the result of all layers, dropout before each and an activation between them.
+
+        `layer` is given the number of a layer and what it reads.
+        """
+        hidden = layer(0, self.dropped_features(features))
+        for number in range(1, self.num_layers):
+            hidden = layer(number, self.dropped(activation(hidden)))
+        return hidden
+
     def combined(self, hidden: Matrix | Tensor, layer: int, name: str = "combine") -> Tensor:
         """Return `hidden` [n, in] times the weight `name` of a layer."""
         weight = self.value(layer, f"{name}/weight")

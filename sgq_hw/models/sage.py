@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sgq_hw.graphs import Graph
 from sgq_hw.models.inputs import Inputs, Matrix, mean_adjacency
@@ -40,11 +39,9 @@ class SAGE(Network):
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Return the logits, float32 [n, classes]."""
-        hidden = self._layer(0, self.dropped_features(inputs.features), inputs.adjacency)
-        for layer in range(1, self.num_layers):
-            dropped = self.dropped(functional.relu(hidden))
-            hidden = self._layer(layer, dropped, inputs.adjacency)
-        return hidden
+        return self.stacked(
+            inputs.features, lambda layer, hidden: self._layer(layer, hidden, inputs.adjacency)
+        )
 
     def _layer(self, layer: int, hidden: Matrix | Tensor, adjacency: Matrix) -> Tensor:
         neighbours = self.stored(self.combined(hidden, layer, "neighbour"), "product")

@@ -25,6 +25,7 @@ import numpy as np
 from torch import Tensor
 
 from sgq_hw import compression
+from sgq_hw.design import address_bits
 from sgq_hw.errors import InputError
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
@@ -170,7 +171,7 @@ def baseline_compression(
     code_bits = 0 if input_bits == 1 else input_bits  # a code of 1 bit is listed where it is 1
     lengths = np.diff(network_for(trained.model, data).adjacency(graph).indptr)
     # An edge is a column and an end-of-row flag; without self loops a row may be empty.
-    record_bits = compression.index_bits(graph.num_nodes) + 1 + (trained.model == "sage")
+    record_bits = address_bits(graph.num_nodes) + 1 + (trained.model == "sage")
     parameters = sum(array.size for array in trained.parameters.values())
     results = sum(tensor.float_bits for tensor in found[: 1 + len(stages)])
     factors = found[1 + len(stages) :]

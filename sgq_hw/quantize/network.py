@@ -183,7 +183,6 @@ class QuantizedNetwork(torch.nn.Module):
             self.edge = Format(bits=config.edge, signed=False, scale=scale)
             edge_values = decode(encode(real.edge_values, scale, config.edge, signed=False), scale)
         nodes = graph.num_nodes
-        self.indptr, self.indices = real.indptr, real.indices
         self.adjacency = sparse.csr_array(
             (edge_values, real.indices, real.indptr), shape=(nodes, nodes)
         )

@@ -10,6 +10,7 @@ from sgq_hw.bundle import Workload
 from sgq_hw.errors import InputError
 from sgq_hw.formats import Format
 from sgq_hw.golden.fixed_point import IntArray, encode
+from sgq_hw.golden.rows import reduce_rows
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph, with_self_loops
 from sgq_hw.manifest import InputSpec, Manifest, NodeTable
@@ -42,15 +43,6 @@ class RealGraph:
     edge_values: FloatArray
 
 
-def _row_reduce(ufunc: np.ufunc, values: FloatArray, indptr: IntArray) -> FloatArray:
-    """Reduce CSR data by row; empty rows give 0."""
-    result = np.zeros(len(indptr) - 1)
-    filled = np.flatnonzero(np.diff(indptr))
-    if len(filled):
-        result[filled] = ufunc.reduceat(values, indptr[filled])
-    return result
-
-
 def real_graph(graph: Graph, *, self_loops: bool, row_normalised: bool) -> RealGraph:
     """Derive the real-valued factors of a graph.
 
@@ -71,10 +63,10 @@ def real_graph(graph: Graph, *, self_loops: bool, row_normalised: bool) -> RealG
         if graph.x_values is None
         else np.asarray(graph.x_values, np.float64)
     )
-    peak = _row_reduce(np.maximum, np.abs(values), graph.x_indptr)
+    peak = reduce_rows(graph.x_indptr, np.abs(values), np.maximum)
     row_factor = peak.copy()
     if row_normalised:
-        total = _row_reduce(np.add, values, graph.x_indptr)
+        total = reduce_rows(graph.x_indptr, values, np.add)
         row_factor = np.divide(peak, total, where=total > 0, out=np.zeros_like(total))
     x_rows = np.repeat(np.arange(graph.num_nodes), np.diff(graph.x_indptr))
     # A stored zero keeps its place and gets code 0, even in a row of zeros.
