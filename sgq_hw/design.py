@@ -15,6 +15,7 @@ from sgq_hw.manifest import Manifest
 from sgq_hw.records import RecordFormat
 
 MAX_LANES = 64
+PES_CHOICES = (1, 2, 4, 8, 16, 32, 64)
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
 DEFAULT_STREAM_BITS = 64
 FIFO_ADDR_BITS = 5
@@ -34,6 +35,8 @@ ERRORS = {
     "ERR_ROW_LENGTH": 7,
     "ERR_NOT_LOADED": 8,
     "ERR_WORD_COUNT": 9,
+    "ERR_BANK": 10,
+    "ERR_SLOT": 11,
 }
 PACKET_TYPES = {
     "constants": 1,
@@ -42,6 +45,7 @@ PACKET_TYPES = {
     "table": 4,
     "graph": 5,
     "edges": 6,
+    "order": 7,
     "inference": 16,
 }
 
@@ -56,6 +60,11 @@ def count_bits(largest: int) -> int:
     return max(1, largest.bit_length())
 
 
+def bank_count(pes: int) -> int:
+    """Return the banks of operand memories: two a PE give the schedule room, one PE needs one."""
+    return 2 * pes if pes > 1 else 1
+
+
 def signed_container(bits: int, signed: bool) -> int:
     """Return the two's complement width that holds a code."""
     return bits if signed else bits + 1
@@ -67,13 +76,14 @@ class Memory:
 
     Attributes:
         name: Instance name.
-        role: `weight`, `edge`, `table`, `channel`, `feature` or `fifo`.
+        role: `weight`, `edge`, `table`, `channel`, `feature`, `output`, `order` or `fifo`.
         width: Bits of a word.
-        depth: Words.
+        depth: Words of a copy.
         style: `block` or `auto`, emitted as `ram_style`.
         rom: Read only, contents baked in.
         index: Number among the memories of its role.
         table: Name of the node table, for `table`.
+        copies: Memories of this shape, one a bank or a processing element.
     """
 
     name: str
@@ -84,11 +94,12 @@ class Memory:
     rom: bool = False
     index: int = 0
     table: str = ""
+    copies: int = 1
 
     @property
     def bits(self) -> int:
-        """Stored bits."""
-        return self.width * self.depth
+        """Stored bits of all copies."""
+        return self.width * self.depth * self.copies
 
     @property
     def addr_bits(self) -> int:
@@ -139,7 +150,7 @@ class Design:
 
     Attributes:
         manifest: The network.
-        pes: Processing elements (1 in this version).
+        pes: Processing elements, a power of two.
         lanes: Lanes of each.
         stream_bits: Bits of a stream beat.
         capacity: What it is sized for.
@@ -162,16 +173,36 @@ class Design:
         """The passes in running order."""
         return self.program.passes
 
+    @property
+    def banks(self) -> int:
+        """Banks of the weight memory and of every region: two a PE, one with a single PE."""
+        return bank_count(self.pes)
+
+    @property
+    def rows(self) -> int:
+        """Rows that a PE has room for."""
+        return -(-self.capacity.nodes // self.pes)
+
+    @property
+    def bank_rows(self) -> int:
+        """Rows that a bank of the feature buffer has room for."""
+        return -(-self.rows // (self.banks // self.pes))
+
+    @property
+    def _record_places(self) -> dict[str, int]:
+        """Widths of the fields that several PEs need."""
+        several = self.pes > 1
+        return {"slot": int(several), "bank": (self.banks - 1).bit_length()}
+
     @cached_property
     def edge_record(self) -> RecordFormat:
         """Record of an entry of the aggregation matrix."""
         edge = self.manifest.edge
         return RecordFormat.make(
             last=1,
-            valid=0 if self.manifest.self_loops else 1,
-            slot=0,
-            bank=0,
-            address=address_bits(self.capacity.nodes),
+            valid=0 if self.manifest.self_loops and self.pes == 1 else 1,
+            **self._record_places,
+            address=address_bits(self.bank_rows),
             value=0 if edge is None else edge.bits,
         )
 
@@ -185,9 +216,8 @@ class Design:
         return RecordFormat.make(
             last=1,
             valid=1,
-            slot=0,
-            bank=0,
-            address=address_bits(spec.channels),
+            **self._record_places,
+            address=address_bits(-(-spec.channels // self.banks)),
             value=0 if binary else spec.bits,
         )
 
@@ -275,13 +305,13 @@ class Design:
         capacity = self.capacity
         found = [
             self._memory("weight_memory", "weight", self.lanes * self.weight_bits,
-                         self.program.weight_words, rom),
+                         self.program.weight_words, rom, copies=self.banks),
             self._memory("edge_memory", "edge", self.pes * self.edge_record.bits,
-                         capacity.edges, rom),
+                         capacity.edge_words, rom),
         ]  # fmt: skip
         found += [
-            self._memory(f"table{index}_memory", "table", table.bits, capacity.nodes, rom, index,
-                         table.name)
+            self._memory(f"table{index}_memory", "table", table.bits, self.rows, rom, index,
+                         table.name, self.pes)
             for index, table in enumerate(self.manifest.node_tables)
         ]  # fmt: skip
         if self.channel_width:
@@ -291,10 +321,21 @@ class Design:
             )
         found += [
             self._memory(f"region{index}_memory", "feature", self.lanes * region.bits,
-                         region.chunks * capacity.nodes, False, index)
+                         region.chunks * self.bank_rows, False, index, copies=self.banks)
             for index, region in enumerate(self.program.regions)
         ]  # fmt: skip
-        code_bits = self.passes[-1].bits
+        final = self.passes[-1]
+        code_bits = final.bits
+        if self.pes > 1:
+            # Rows end in the order of the schedule; they leave in the user's.
+            found.append(
+                self._memory("order_memory", "order", address_bits(self.rows * self.pes),
+                             capacity.nodes, rom)
+            )  # fmt: skip
+            found.append(
+                self._memory("output_memory", "output", self.lanes * code_bits,
+                             final.chunks * self.rows, False, copies=self.pes)
+            )  # fmt: skip
         found.append(
             self._memory("output_fifo", "fifo", self.lanes * code_bits + 2, 1 << FIFO_ADDR_BITS,
                          False)
@@ -303,10 +344,11 @@ class Design:
 
     @staticmethod
     def _memory(
-        name: str, role: str, width: int, depth: int, rom: bool, index: int = 0, table: str = ""
+        name: str, role: str, width: int, depth: int, rom: bool, index: int = 0, table: str = "",
+        copies: int = 1,
     ) -> Memory:
         style: Literal["block", "auto"] = "block" if depth >= MIN_BLOCK_DEPTH else "auto"
-        return Memory(name, role, width, depth, style, rom, index, table)
+        return Memory(name, role, width, depth, style, rom, index, table, copies)
 
     def memory(self, name: str) -> Memory:
         """Return a memory by its instance name."""
@@ -329,11 +371,15 @@ class Design:
             add("constants", step.index, f"constants of pass {step.index} (shift, then multiplier)",
                 self.shift_bits + self.multiplier_bits, 1)  # fmt: skip
         weight = self.memory("weight_memory")
-        add("weights", 0, "weights", weight.width, weight.depth, memory=weight.name)
+        add("weights", 0, "weights", weight.width, weight.depth * weight.copies, memory=weight.name)
         if self.channel_width:
             channel = self.memory("channel_memory")
             add("channels", 0, "biases", channel.width, channel.depth, memory=channel.name)
         add("graph", 0, "graph size {edge words[31:0], nodes[31:0]}", 64, 1)
+        if self.pes > 1:
+            order = self.memory("order_memory")
+            add("order", 0, "place {row, PE} of every node", order.width, 0,
+                words_text="nodes of the graph", memory=order.name, follows_graph=True)  # fmt: skip
         edge = self.memory("edge_memory")
         add("edges", 0, "edge records", edge.width, 0, words_text="edge words of the graph",
             memory=edge.name, follows_graph=True)  # fmt: skip
@@ -344,9 +390,19 @@ class Design:
         return tuple(found)
 
     @property
-    def records_per_beat(self) -> int:
-        """Input records that one stream beat holds."""
-        return self.stream_bits // self.input_record.bits
+    def input_word_bits(self) -> int:
+        """Bits of an input word: one record of every PE."""
+        return self.pes * self.input_record.bits
+
+    @property
+    def words_per_beat(self) -> int:
+        """Input words that one stream beat holds, 1 where a word takes one beat or several."""
+        return max(1, self.stream_bits // self.input_word_bits)
+
+    @property
+    def beats_per_word(self) -> int:
+        """Stream beats of one input word, 1 where a beat holds one word or several."""
+        return -(-self.input_word_bits // self.stream_bits)
 
 
 def make_design(
@@ -364,26 +420,25 @@ def make_design(
     Raises:
         InputError: an option outside its range, or a network that cannot be built.
     """
-    if pes != 1:
-        raise InputError(f"--pes: {pes}; this version builds 1 processing element")
+    if pes not in PES_CHOICES:
+        choices = ", ".join(map(str, PES_CHOICES))
+        raise InputError(f"--pes: {pes} is none of {choices}")
+    if rom and pes > 1:
+        raise InputError(f"--rom: with {pes} processing elements; only with --pes 1")
     if not 1 <= lanes <= MAX_LANES:
         raise InputError(f"--lanes: {lanes} is outside 1 to {MAX_LANES}")
     if stream_bits not in STREAM_BITS_CHOICES:
         choices = ", ".join(map(str, STREAM_BITS_CHOICES))
         raise InputError(f"--stream-bits: {stream_bits} is none of {choices}")
-    for name in ("nodes", "edges", "row_edges", "row_nonzeros"):
+    for name in ("nodes", "edges", "edge_words", "row_edges", "row_nonzeros"):
         value = getattr(capacity, name)
         if not 1 <= value < 1 << 31:
             raise InputError(f"--capacity: {name}={value} is outside 1 to 2**31 - 1")
     if not sparse_input:
         # A host may stream complete rows without a zero: accumulators are sized for them.
         capacity = replace(capacity, row_nonzeros=manifest.input.channels)
-    program = lower(manifest, lanes, capacity)
+    program = lower(manifest, lanes, capacity, bank_count(pes))
     design = Design(manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program)
-    if design.input_record.bits > stream_bits:
-        raise InputError(
-            f"--stream-bits: {stream_bits} holds no input record of {design.input_record.bits} bits"
-        )
     if design.total_bits > MAX_BITS:
         widest = max(design.passes, key=lambda step: step.bound.accumulator)
         raise InputError(

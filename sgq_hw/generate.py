@@ -95,6 +95,7 @@ def default_capacity(bundle: Bundle, wanted: dict[str, int] | None = None) -> Ca
     values = {
         "nodes": workload.num_nodes,
         "edges": edge_record_count(workload),
+        "edge_words": edge_record_count(workload),
         "row_edges": max(1, int(np.diff(workload.indptr).max(initial=0))),
         "row_nonzeros": max(1, int(np.diff(workload.x_indptr).max(initial=0))),
     }

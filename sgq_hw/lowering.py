@@ -23,13 +23,15 @@ class Capacity:
 
     Attributes:
         nodes: Nodes of the graph.
-        edges: Entries of the aggregation matrix (records, self loops included).
+        edges: Entries of the aggregation matrix (self loops and empty rows included).
+        edge_words: Words of its schedule, each with a record of every processing element.
         row_edges: Entries of one of its rows.
         row_nonzeros: Stored inputs in one row of the input matrix.
     """
 
     nodes: int
     edges: int
+    edge_words: int
     row_edges: int
     row_nonzeros: int
 
@@ -65,7 +67,9 @@ class Pass:
         out_channels: Columns of Y.
         chunks: Words of LANES channels in a row of Y.
         last_chunk_lanes: Channels in the last of them.
-        weight_base: First word of D in the weight memory; word `chunk * in_channels + k` follows.
+        weight_base: First word of D in every bank of the weight memory; row k of D lies in bank
+            k % banks, word `chunk * weight_stride + k // banks`.
+        weight_stride: Words between the chunks of a row of D.
         channel_base: First word of the pass in the channel memory (bias, channel multipliers).
         has_bias: Whether the epilogue adds a bias.
         multiplier: M of the epilogue.
@@ -91,6 +95,7 @@ class Pass:
     chunks: int
     last_chunk_lanes: int
     weight_base: int
+    weight_stride: int
     channel_base: int
     has_bias: bool
     multiplier: Multiplier
@@ -118,7 +123,7 @@ class Program:
     Attributes:
         passes: In running order; the last one feeds the output stream.
         regions: Regions of the feature buffer.
-        weight_words: Words of the weight memory.
+        weight_words: Words of a bank of the weight memory.
         channel_words: Words of the channel memory.
     """
 
@@ -155,8 +160,8 @@ def _refuse_unbuilt(manifest: Manifest) -> None:
             )
 
 
-def lower(manifest: Manifest, lanes: int, capacity: Capacity) -> Program:
-    """Lower a network for an array of `lanes` lanes.
+def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) -> Program:
+    """Lower a network for an array of `lanes` lanes, weights in `banks` banks.
 
     Results alternate between two regions: a pass reads what the one before it wrote.
 
@@ -180,6 +185,7 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity) -> Program:
             regions[index % 2] = _merge(regions[index % 2], output.bits, output.signed, chunks)
         low, high = code_range(output.bits, output.signed)
         combine = step.operation == "combine"
+        stride = -(-step.inputs // banks)
         uses_channels = epilogue.bias_bits > 0 or epilogue.multiplier.kind == "channel"
         passes.append(
             Pass(
@@ -195,6 +201,7 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity) -> Program:
                 chunks=chunks,
                 last_chunk_lanes=step.channels - (chunks - 1) * lanes,
                 weight_base=weight_words if combine else 0,
+                weight_stride=stride,
                 channel_base=channel_words if uses_channels else 0,
                 has_bias=epilogue.bias_bits > 0,
                 multiplier=epilogue.multiplier,
@@ -210,7 +217,7 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity) -> Program:
                 bound=bounds[step.key],
             )
         )
-        weight_words += step.inputs * chunks if combine else 0
+        weight_words += stride * chunks if combine else 0
         channel_words += chunks if uses_channels else 0
     return Program(
         tuple(passes),

@@ -28,14 +28,17 @@ UNITS = (
     "accelerator",
     "aggregation_unit",
     "axil_registers",
+    "bank_crossbar",
     "combination_unit",
     "feature_buffer",
     "input_unpacker",
     "mac_array",
+    "output_buffer",
     "output_stream",
     "pass_sequencer",
     "performance_counters",
     "requantize",
+    "schedule_checker",
     "stream_loader",
     "stream_register",
 )
@@ -79,10 +82,14 @@ def parameters(design: Design) -> dict[str, int]:
     load_word_bits = max([64, *(target.bits for target in design.targets)])
     beats = -(-load_word_bits // design.stream_bits)
     out_beats = -(-design.lanes * final.bits // design.stream_bits)
-    longest_row = capacity.row_nonzeros if design.sparse_input else channels - 1
-    region_depth = max(region.chunks for region in regions) * capacity.nodes
+    region_depth = max(region.chunks for region in regions) * design.bank_rows
+    weight_addr_bits = max(address_bits(design.program.weight_words), 1)
     return {
         "PES": design.pes,
+        "PE_BITS": address_bits(design.pes),
+        "BANKS": design.banks,
+        "BANK_BITS": address_bits(design.banks),
+        "SLOTS": 2 if design.pes > 1 else 1,
         "LANES": design.lanes,
         "STREAM_BITS": design.stream_bits,
         "VALUE_BITS": design.value_bits,
@@ -101,24 +108,30 @@ def parameters(design: Design) -> dict[str, int]:
         "CHUNK_BITS": address_bits(max(step.chunks for step in design.passes)),
         "LANE_BITS": address_bits(design.lanes),
         "LANE_COUNT_BITS": count_bits(design.lanes),
-        "ROW_BITS": count_bits(capacity.nodes),
-        "NODE_BITS": address_bits(capacity.nodes),
-        "TAG_BITS": count_bits(capacity.nodes) + 2,
+        "NODE_BITS": count_bits(capacity.nodes),
+        "ROW_BITS": count_bits(design.rows),
+        "TAG_BITS": count_bits(design.rows) + 2,
         "INPUT_BITS": count_bits(max(widest_input, design.lanes)),
-        "INPUT_ADDRESS_BITS": address_bits(channels),
+        "INPUT_ADDRESS_BITS": address_bits(-(-channels // design.banks)),
         "INPUT_RECORD_BITS": design.input_record.bits,
-        "RECORDS_PER_BEAT": design.records_per_beat,
-        "SLOT_BITS": address_bits(design.records_per_beat),
-        "ROW_LENGTH_BITS": count_bits(longest_row),
+        "INPUT_WORD_BITS": design.input_word_bits,
+        "WORDS_PER_BEAT": design.words_per_beat,
+        "BEATS_PER_WORD": design.beats_per_word,
+        "ROW_LENGTH_BITS": count_bits(max(capacity.row_nonzeros, capacity.row_edges)),
         "RECORD_BITS": design.edge_record.bits,
-        "EDGE_ADDR_BITS": address_bits(capacity.edges),
-        "EDGE_COUNT_BITS": count_bits(capacity.edges),
-        "WEIGHT_ADDR_BITS": max(
-            address_bits(design.program.weight_words), count_bits(max(widest_input, design.lanes))
+        "EDGE_ADDRESS_BITS": address_bits(design.bank_rows),
+        "EDGE_ADDR_BITS": address_bits(capacity.edge_words),
+        "EDGE_COUNT_BITS": count_bits(capacity.edge_words),
+        "WEIGHT_ADDR_BITS": weight_addr_bits,
+        "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
+        "OPERAND_ROW_BITS": max(
+            address_bits(-(-widest_input // design.banks)), address_bits(design.bank_rows)
         ),
+        "OPERAND_ADDR_BITS": max(weight_addr_bits, address_bits(region_depth)),
         "CHANNEL_ADDR_BITS": address_bits(design.program.channel_words),
         "FEATURE_ADDR_BITS": address_bits(region_depth),
-        "FEATURE_STRIDE": capacity.nodes,
+        "FEATURE_STRIDE": design.bank_rows,
+        "OUTPUT_ADDR_BITS": address_bits(final.chunks * design.rows),
         "REGION_BITS": address_bits(len(regions)),
         "PASS_BITS": address_bits(len(design.passes)),
         "SELECT_BITS": address_bits(2 + len(design.manifest.node_tables)),
