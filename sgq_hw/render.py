@@ -239,6 +239,11 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         "capacity": design.capacity,
         "sparse_input": design.sparse_input,
         "edge_values": design.manifest.edge is not None,
+        # With several slots the chunk count is rounded up to a power of two.
+        "sets": (
+            values["CHUNKS"] if design.pes == 1
+            else 2 << (values["CHUNK_BITS"] if values["CHUNKS"] > 1 else 0)
+        ),
         "has_bubbles": edge.find("valid") is not None,
         "walk_buffer": any(step.front == "combine_buffer" for step in design.passes),
         "record_has_value": design.input_record.find("value") is not None,
