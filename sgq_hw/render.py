@@ -113,7 +113,7 @@ def parameters(design: Design) -> dict[str, int]:
         "PLACE_BITS": address_bits(design.rows * design.pes),
         "ROWS": design.rows,
         "ROW_BITS": count_bits(design.rows),
-        "TAG_BITS": count_bits(design.rows) + 2,
+        "TAG_BITS": count_bits(design.rows),
         "INPUT_BITS": count_bits(max(widest_input, design.lanes)),
         "INPUT_ADDRESS_BITS": address_bits(-(-channels // design.banks)),
         "INPUT_RECORD_BITS": design.input_record.bits,
@@ -154,10 +154,12 @@ def parameters(design: Design) -> dict[str, int]:
 
 
 TOP_PARAMETERS = (
-    "PES", "LANES", "STREAM_BITS", "VALUE_BITS", "FEATURE_BITS", "ACC_BITS", "MULTIPLIER_BITS",
-    "BIAS_BITS", "SHIFT_BITS", "OUT_BITS", "TAG_BITS", "CHUNK_BITS", "LANE_COUNT_BITS", "ROW_BITS",
-    "INPUT_BITS", "WEIGHT_ADDR_BITS", "CHANNEL_ADDR_BITS", "FEATURE_ADDR_BITS", "EDGE_COUNT_BITS",
-    "REGION_BITS", "PASS_BITS", "SELECT_BITS", "COUNTER_BITS", "COUNTER_INDEX_BITS",
+    "PES", "BANKS", "BANK_BITS", "LANES", "STREAM_BITS", "VALUE_BITS", "WEIGHT_BITS",
+    "FEATURE_BITS", "OPERAND_BITS", "ACC_BITS", "MULTIPLIER_BITS", "BIAS_BITS", "SHIFT_BITS",
+    "OUT_BITS", "CHUNK_BITS", "LANE_COUNT_BITS", "NODE_BITS", "ROW_BITS", "INPUT_BITS",
+    "INPUT_WORD_BITS", "WEIGHT_ADDR_BITS", "CHANNEL_ADDR_BITS", "FEATURE_ADDR_BITS",
+    "OPERAND_ROW_BITS", "OPERAND_ADDR_BITS", "EDGE_COUNT_BITS", "REGION_BITS", "PASS_BITS",
+    "SELECT_BITS", "COUNTER_BITS", "COUNTER_INDEX_BITS",
 )  # fmt: skip
 LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
 
@@ -184,7 +186,7 @@ def _multiplier_sources(design: Design) -> list[dict[str, object]]:
     for index, table in enumerate(design.manifest.node_tables):
         if table.name in used:
             pad = design.multiplier_bits - table.bits
-            word = f"table{index}_memory_rdata"
+            word = f"table{index}_memory_factor"
             word = f"{{ {{{pad}{{1'b0}}}}, {word} }}" if pad else word
             sources.append({"select": 2 + index, "expression": f"{{LANES{{{word}}}}}"})
     return sources
@@ -213,11 +215,12 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         {
             "name": memory.name, "role": memory.role, "width": memory.width,
             "depth": memory.depth, "addr_bits": memory.addr_bits, "module": memory.module,
+            "copies": memory.copies, "copy_bits": (memory.copies - 1).bit_length(),
             "rom": memory.rom, "style": memory.style, "select": 2 + memory.index,
             "target": by_memory.get(memory.name, 0),
         }
         for memory in design.memories
-        if memory.role in ("weight", "edge", "table", "channel")
+        if memory.role in ("weight", "edge", "table", "channel", "order")
     ]  # fmt: skip
     regions = [
         {
@@ -255,14 +258,10 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         "has_channels": bool(design.channel_width),
         "has_bias": design.has_bias,
         "has_addend": False,
-        "edge_address": edge.find("address"),
-        "edge_last": edge.find("last"),
-        "edge_valid": edge.find("valid"),
         "errors": ERRORS,
         "infer_type": PACKET_TYPES["inference"],
         "header_beats": -(-64 // design.stream_bits),
         "targets": targets,
-        "edges_target": by_kind.get("edges", 0),
         "graph_target": by_kind.get("graph", 0),
         "memories": memories,
         "regions": regions,
@@ -328,11 +327,12 @@ def render(
         context |= {"p": SimpleDict(values), "has_addend": True}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
-    for name in UNITS if unit is None else [unit]:
+    units = [name for name in UNITS if name != "output_buffer" or design.pes > 1]
+    for name in units if unit is None else [unit]:
         jobs.append((name, f"sgq_{name}", dict(context)))
         if name == "aggregation_unit":
             jobs[-1][2]["record"] = design.edge_record.fields
-        if name == "input_unpacker":
+        if name == "combination_unit":
             jobs[-1][2]["record"] = design.input_record.fields
     for module in sorted({memory.module for memory in design.memories}):
         _, kind, style = module.split("_")
