@@ -77,6 +77,8 @@ def parameters(design: Design) -> dict[str, int]:
     final = design.passes[-1]
     channels = design.manifest.input.channels
     widest_input = max(step.in_channels for step in design.passes)
+    # Only combinations read weights, a row for each input channel.
+    weight_rows = max(step.in_channels for step in design.passes if step.front != "aggregate")
     regions = design.program.regions
     load_words = [memory.depth for memory in design.memories if memory.role != "feature"]
     load_word_bits = max([64, *(target.bits for target in design.targets)])
@@ -128,7 +130,7 @@ def parameters(design: Design) -> dict[str, int]:
         "WEIGHT_ADDR_BITS": weight_addr_bits,
         "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
         "OPERAND_ROW_BITS": max(
-            address_bits(-(-widest_input // design.banks)), address_bits(design.bank_rows)
+            address_bits(-(-weight_rows // design.banks)), address_bits(design.bank_rows)
         ),
         "OPERAND_ADDR_BITS": max(weight_addr_bits, address_bits(region_depth)),
         "CHANNEL_ADDR_BITS": address_bits(design.program.channel_words),
