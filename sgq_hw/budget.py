@@ -49,7 +49,8 @@ class Budget:
         features = [tensor for tensor in self.tensors if tensor.name in passes]
         return {
             "memories": [
-                {"name": m.name, "width": m.width, "depth": m.depth, "bits": m.bits}
+                {"name": m.name, "width": m.width, "depth": m.depth, "copies": m.copies,
+                 "bits": m.bits}
                 for m in self.design.memories
             ],
             "feature_memory": [
@@ -89,7 +90,7 @@ def _stored_bits(design: Design) -> dict[str, int]:
     for step in design.passes:
         if step.destination is not None:
             region = design.program.regions[step.destination]
-            words = step.chunks * design.capacity.nodes
+            words = step.chunks * design.bank_rows * design.banks
             found[step.name] = words * design.lanes * region.bits
     return found
 
@@ -107,6 +108,7 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
     requests = [
         MemoryRequest(m.name, m.width, m.depth, rom=m.rom, style=m.style)
         for m in design.memories
+        for _ in range(m.copies)
     ]
     return Budget(
         design=design,

@@ -60,7 +60,7 @@ class Network:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Workload:
     """A graph and its input features as integers, bound to one network.
 

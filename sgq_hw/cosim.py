@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from sgq_hw.bundle import Bundle, Network
+from sgq_hw.bundle import Bundle, Network, Workload
 from sgq_hw.cycles import inference_cycles
 from sgq_hw.design import ERRORS, Design
 from sgq_hw.errors import InputError, SourceError
@@ -18,6 +18,7 @@ from sgq_hw.golden.network import run as run_golden
 from sgq_hw.golden.network import useful_macs
 from sgq_hw.graphs import Graph
 from sgq_hw.jobs import Job, JobReport, Stalls, inference_job, read_report, write_jobs
+from sgq_hw.mapping import map_workload
 from sgq_hw.node_sets import read_features
 from sgq_hw.npz import read_npz
 from sgq_hw.packer import memory_images
@@ -30,7 +31,7 @@ from sgq_hw.words import hex_lines, read_lines, write_lines
 
 HARNESS = "harness.v"
 COCOTB_MODULE = "sgq_hw.sim.cocotb_accelerator"
-HARNESS_PARAMETERS = ("STREAM_BITS", "LANES", "OUT_BITS", "PASS_BITS", "ROW_BITS")
+HARNESS_PARAMETERS = ("PES", "STREAM_BITS", "LANES", "OUT_BITS", "PASS_BITS", "ROW_BITS")
 MAX_SHOWN = 64
 
 
@@ -168,12 +169,15 @@ def folder_job(generated: GeneratedDesign, inferences: int, images: _Images) -> 
             images.compare(folder / "images" / f"{name}.hex", hex_lines(words, bits))
     stream = images.compare(folder / "images" / "load.hex", loads) if loads else []
     packet = images.compare(folder / "images" / "input.hex", own.stream[len(loads) :])
-    tokens = [token for line in own.results for token in line.split()]
-    results = _lines_of(images.compare(folder / "golden" / "results.hex", tokens), 4)
+    results = []
+    for pe, lines in enumerate(own.results):
+        tokens = [token for line in lines for token in line.split()]
+        found = images.compare(folder / "golden" / f"results{pe}.hex", tokens)
+        results.append(_lines_of(found, 4))
     output = images.compare(folder / "golden" / "output.hex", own.output)
     return Job(
         stream=stream + packet * inferences,
-        results=results * inferences,
+        results=[lines * inferences for lines in results],
         output=output * inferences,
         real_words=own.real_words * inferences,
     )
@@ -271,16 +275,17 @@ def simulate(
     return reports, cycles, built.seconds, run_seconds, message
 
 
-def _details(design: Design, reports: list[JobReport]) -> list[Mismatch]:
+def _details(design: Design, workload: Workload, reports: list[JobReport]) -> list[Mismatch]:
     shown = []
+    nodes = map_workload(workload, design.pes).placement.nodes
     for report in reports:
-        for _, index, row, chunk, lane, want, got, cycle in report.details:
+        for _, pe, index, row, chunk, lane, want, got, cycle in report.details:
             step = design.passes[index]
             in_order = lane < design.lanes
             shown.append(
                 Mismatch(
                     where=step.name,
-                    node=row,
+                    node=int(nodes[row, pe]) if row < len(nodes) else -1,
                     channel=chunk * design.lanes + lane if in_order else -1,
                     expected=str(want) if in_order else "this word",
                     got=str(got) if in_order else "another word",
@@ -313,7 +318,7 @@ def judge(
             continue
         report = reports[index]
         mismatches += report.mismatches
-        compared += job.real_words * min(report.words, len(job.results)) // len(job.results)
+        compared += job.real_words * min(report.words, job.num_results) // job.num_results
         slots = design.pes * design.lanes * report.counters[0]
         if sum(report.counters[3:]) != slots:
             mismatches += 1
@@ -328,7 +333,7 @@ def judge(
         words_compared=compared,
         image_words_compared=images.compared,
         mismatches=mismatches + images.mismatches,
-        details=(images.details + _details(design, reports))[:MAX_SHOWN],
+        details=(images.details + _details(design, bundle.workload, reports))[:MAX_SHOWN],
         cycles_predicted=inference_cycles(design, bundle.workload),
         useful_macs=sum(useful_macs(bundle.network, bundle.workload, trace).values()),
         build_seconds=build_seconds,

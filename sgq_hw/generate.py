@@ -1,6 +1,7 @@
 """Generating: a bundle becomes a folder with Verilog, memory images and verification vectors."""
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from sgq_hw.design import DEFAULT_STREAM_BITS, Design, make_design
 from sgq_hw.errors import InputError
 from sgq_hw.jobs import inference_job
 from sgq_hw.lowering import Capacity
+from sgq_hw.mapping import map_workload
 from sgq_hw.packer import edge_record_count, memory_images
 from sgq_hw.registers import COUNTER_BASE, COUNTERS, register_map
 from sgq_hw.render import UNITS, parameters, render
@@ -25,6 +27,8 @@ FOLDER_FORMAT = "sgq-hw-design"
 FOLDER_VERSION = 1
 DESIGN_FILE = "design.json"
 BUNDLE_FILE = "bundle.npz"
+SCHEDULE_ROOM = 1.1
+"""Edge words for a graph of asked-for size, over those of a schedule without an idle slot."""
 MAX_SPARSE_FRACTION = 0.75
 """Above this density complete input rows take fewer stream bits, and hardly more cycles."""
 
@@ -85,8 +89,12 @@ def bundle_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def default_capacity(bundle: Bundle, wanted: dict[str, int] | None = None) -> Capacity:
+def default_capacity(
+    bundle: Bundle, wanted: dict[str, int] | None = None, pes: int = 1
+) -> Capacity:
     """Return the capacity for a bundle's own graph, enlarged where the user asks for it.
+
+    Edge words follow the edges; on several PEs another graph's schedule may need some more.
 
     Raises:
         InputError: an unknown name, or less than the bundle's own graph needs.
@@ -95,7 +103,7 @@ def default_capacity(bundle: Bundle, wanted: dict[str, int] | None = None) -> Ca
     values = {
         "nodes": workload.num_nodes,
         "edges": edge_record_count(workload),
-        "edge_words": edge_record_count(workload),
+        "edge_words": map_workload(workload, pes).edges.steps,
         "row_edges": max(1, int(np.diff(workload.indptr).max(initial=0))),
         "row_nonzeros": max(1, int(np.diff(workload.x_indptr).max(initial=0))),
     }
@@ -107,6 +115,12 @@ def default_capacity(bundle: Bundle, wanted: dict[str, int] | None = None) -> Ca
                 f"--capacity: {name}={value}; graph '{workload.name}' needs {values[name]}"
             )
         values[name] = value
+    if "edge_words" not in (wanted or {}):
+        room = 1.0 if pes == 1 else SCHEDULE_ROOM
+        if "edges" in (wanted or {}):
+            values["edge_words"] = max(
+                values["edge_words"], math.ceil(values["edges"] * room / pes)
+            )
     return Capacity(**values)
 
 
@@ -135,7 +149,7 @@ def design_for(
         stream_bits=stream_bits,
         sparse_input=default_sparse_input(bundle) if sparse_input is None else sparse_input,
         rom=rom,
-        capacity=default_capacity(bundle, capacity),
+        capacity=default_capacity(bundle, capacity, pes),
     )
 
 
@@ -143,7 +157,7 @@ def rom_sizes(design: Design, bundle: Bundle) -> tuple[int, int]:
     """Return nodes and edge records that a ROM design bakes in, zeros for a loadable one."""
     if not design.rom:
         return 0, 0
-    return bundle.workload.num_nodes, edge_record_count(bundle.workload)
+    return bundle.workload.num_nodes, map_workload(bundle.workload, design.pes).edges.steps
 
 
 def _design_file(design: Design, digest: str) -> DesignFile:
@@ -169,7 +183,8 @@ def _design_file(design: Design, digest: str) -> DesignFile:
         parameters=parameters(design),
         passes=passes,
         memories=[
-            {"name": m.name, "width": m.width, "depth": m.depth, "style": m.style, "rom": m.rom}
+            {"name": m.name, "width": m.width, "depth": m.depth, "copies": m.copies,
+             "style": m.style, "rom": m.rom}
             for m in design.memories
         ],
         records={
@@ -228,7 +243,8 @@ def _fill(folder: Path, design: Design, bundle: Bundle, bundle_path: Path) -> No
     if design.rom:
         for name, (words, bits) in memory_images(design, bundle).items():
             write_lines(images / f"{name}.hex", hex_lines(words, bits))
-    write_lines(folder / "golden" / "results.hex", job.results)
+    for pe, lines in enumerate(job.results):
+        write_lines(folder / "golden" / f"results{pe}.hex", lines)
     write_lines(folder / "golden" / "output.hex", job.output)
     encoded = msgspec.json.format(msgspec.json.encode(_design_file(design, digest)), indent=1)
     write_lines(folder / DESIGN_FILE, encoded.decode("utf-8").splitlines())
@@ -251,7 +267,7 @@ def generate(
     Args:
         bundle_path: The quantised network and its graph.
         folder: Replaced if this program wrote it, or with `force`.
-        pes: Processing elements; 1 in this version.
+        pes: Processing elements, a power of two up to 64.
         lanes: Lanes, 1 to 64.
         stream_bits: Bits of a stream beat.
         sparse_input: Records of stored inputs (True), complete rows (False), or by density.

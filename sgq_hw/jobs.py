@@ -11,6 +11,7 @@ from sgq_hw.bundle import Bundle
 from sgq_hw.design import Design
 from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.golden.network import Trace
+from sgq_hw.mapping import Mapping, map_workload
 from sgq_hw.packer import Beats, input_packet, load_packets, output_beats
 from sgq_hw.words import hex_lines, pack_words, write_lines
 
@@ -32,34 +33,45 @@ class Job:
 
     Attributes:
         stream: Lines of the input stream: mark and TLAST digit, then data.
-        results: Lines of the words that the passes write.
+        results: Lines of the words that the passes write, for each processing element.
         output: Lines of the output stream.
         real_words: Channel codes among the results that are no padding.
         stalls: Random stalls.
     """
 
     stream: list[str]
-    results: list[str]
+    results: list[list[str]]
     output: list[str]
     real_words: int
     stalls: Stalls = Stalls()
 
+    @property
+    def num_results(self) -> int:
+        """Words that the passes write."""
+        return sum(len(lines) for lines in self.results)
 
-def result_lines(design: Design, trace: Trace) -> list[str]:
-    """Return the words that one inference writes, in order: pass, row, chunk, containers."""
-    lines: list[str] = []
+
+def result_lines(design: Design, trace: Trace, mapping: Mapping) -> list[list[str]]:
+    """Return the words that each processing element writes in one inference, in its order.
+
+    A line is pass, row of the PE, chunk, containers.
+    """
     bits = design.lanes * design.out_bits
+    lines: list[list[str]] = [[] for _ in range(design.pes)]
     for step in design.passes:
-        codes = trace[step.layer, step.stage]
+        codes = trace[step.layer, step.stage][mapping.in_place]
         nodes = len(codes)
         words = feature_buffer(codes, design.lanes, nodes).reshape(step.chunks, nodes, -1)
-        in_order = words.transpose(1, 0, 2).reshape(nodes * step.chunks, design.lanes)
-        prefixes = [
-            f"{step.index:x} {row:x} {chunk:x} "
-            for row in range(nodes)
-            for chunk in range(step.chunks)
-        ]
-        lines += hex_lines(pack_words(in_order, design.out_bits), bits, prefixes)
+        in_order = words.transpose(1, 0, 2)
+        for pe in range(design.pes):
+            own = in_order[pe :: design.pes]
+            prefixes = [
+                f"{step.index:x} {row:x} {chunk:x} "
+                for row in range(len(own))
+                for chunk in range(step.chunks)
+            ]
+            packed = pack_words(own.reshape(-1, design.lanes), design.out_bits)
+            lines[pe] += hex_lines(packed, bits, prefixes)
     return lines
 
 
@@ -84,7 +96,10 @@ def inference_job(
     output = output_beats(design, trace[final.layer, final.stage]).lines()
     return Job(
         stream=stream,
-        results=result_lines(design, trace) * inferences,
+        results=[
+            lines * inferences
+            for lines in result_lines(design, trace, map_workload(bundle.workload, design.pes))
+        ],
         output=output * inferences,
         real_words=inferences * sum(codes.size for codes in trace.values()),
         stalls=stalls or Stalls(),
@@ -97,11 +112,12 @@ def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
         stalls = job.stalls
         settings = (
             f"{stalls.input_gap:x} {stalls.output_stall:x} {stalls.seed:x} "
-            f"{len(job.output):x} {len(job.results):x}"
+            f"{len(job.output):x} {job.num_results:x}"
         )
         write_lines(folder / f"job{index}_settings.hex", [settings])
         write_lines(folder / f"job{index}_stream.hex", job.stream)
-        write_lines(folder / f"job{index}_results.hex", job.results)
+        for pe, lines in enumerate(job.results):
+            write_lines(folder / f"job{index}_results{pe}.hex", lines)
         write_lines(folder / f"job{index}_output.hex", job.output)
 
 

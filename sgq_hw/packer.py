@@ -12,7 +12,8 @@ from sgq_hw.formats import Epilogue
 from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.layers import Step
 from sgq_hw.manifest import Manifest
-from sgq_hw.records import row_records
+from sgq_hw.mapping import map_workload
+from sgq_hw.records import scheduled_records
 from sgq_hw.words import Words, hex_lines, join_words, pack_words
 
 IntArray = npt.NDArray[np.int64]
@@ -69,6 +70,9 @@ def check_fits(design: Design, bundle: Bundle) -> None:
         # Accumulators are sized for it, however the inputs come.
         "row_nonzeros": int(np.diff(workload.x_indptr).max(initial=0)),
     }
+    if all(size <= getattr(design.capacity, name) for name, size in sizes.items()):
+        # A graph that is too large need not be scheduled to say so.
+        sizes["edge_words"] = map_workload(workload, design.pes).edges.steps
     for name, size in sizes.items():
         limit = getattr(design.capacity, name)
         if size > limit:
@@ -125,15 +129,19 @@ def edge_record_count(workload: Workload) -> int:
     return int(np.maximum(np.diff(workload.indptr), 1).sum())
 
 
-def _lane_words(design: Design, matrix: IntArray) -> IntArray:
+def _lane_words(design: Design, matrix: IntArray, rows: int | None = None) -> IntArray:
     """Lay a matrix [rows, channels] out as words, chunk by chunk, [chunks * rows, lanes]."""
-    return feature_buffer(matrix, design.lanes, len(matrix))
+    return feature_buffer(matrix, design.lanes, rows or len(matrix))
 
 
 def _weight_codes(design: Design, bundle: Bundle) -> IntArray:
+    """Return the weight words in the order in which they go round the banks."""
     return np.concatenate(
         [
-            _lane_words(design, bundle.network.weights[step.key])
+            # Whole rounds of the banks: row k of a chunk lies in bank k % banks.
+            _lane_words(
+                design, bundle.network.weights[step.key], step.weight_stride * design.banks
+            )
             for step in design.passes
             if step.stage == "combine"
         ]
@@ -157,9 +165,15 @@ def _channel_words(design: Design, bundle: Bundle) -> Words:
     return join_words(parts)
 
 
-def edge_records(design: Design, workload: Workload) -> IntArray:
-    """Return the edge records of a graph, int64 [records]."""
-    return row_records(workload.indptr, workload.indices, workload.edge_codes, design.edge_record)
+def edge_words(design: Design, workload: Workload) -> Words:
+    """Return the edge words of a graph: one a step, a record of every processing element."""
+    mapping = map_workload(workload, design.pes)
+    placement, columns = mapping.placement, workload.indices
+    records = scheduled_records(
+        mapping.edges, placement.bank[columns], placement.address[columns], workload.edge_codes,
+        design.edge_record,
+    )  # fmt: skip
+    return pack_words(records, design.edge_record.bits)
 
 
 def target_words(design: Design, bundle: Bundle, target: LoadTarget) -> Words:
@@ -176,11 +190,16 @@ def target_words(design: Design, bundle: Bundle, target: LoadTarget) -> Words:
     if target.kind == "channels":
         return _channel_words(design, bundle)
     if target.kind == "graph":
-        return pack_words(np.array([[workload.num_nodes, edge_record_count(workload)]]), 32)
+        steps = map_workload(workload, design.pes).edges.steps
+        return pack_words(np.array([[workload.num_nodes, steps]]), 32)
     if target.kind == "edges":
-        return pack_words(edge_records(design, workload)[:, None], target.bits)
+        return edge_words(design, workload)
+    mapping = map_workload(workload, design.pes)
+    if target.kind == "order":
+        places = mapping.placement.local * design.pes + mapping.placement.pe
+        return pack_words(places[:, None], target.bits)
     name = design.manifest.node_tables[target.index].name
-    return pack_words(workload.node_tables[name][:, None], target.bits)
+    return pack_words(workload.node_tables[name][mapping.in_place][:, None], target.bits)
 
 
 def memory_images(design: Design, bundle: Bundle) -> dict[str, tuple[Words, int]]:
@@ -238,28 +257,47 @@ def load_packets(design: Design, bundle: Bundle) -> Beats:
     return join_beats(parts)
 
 
-def input_records(design: Design, workload: Workload) -> IntArray:
-    """Return the records of one inference, int64 [records]."""
+def input_words(design: Design, workload: Workload) -> Words:
+    """Return the input words of one inference: one a step, a record of every PE."""
+    mapping = map_workload(workload, design.pes)
     channels = design.manifest.input.channels
+    columns = workload.x_indices
     if design.sparse_input:
-        return row_records(
-            workload.x_indptr, workload.x_indices, workload.x_codes, design.input_record
-        )
-    dense = np.zeros((workload.num_nodes, channels), np.int64)
-    rows = np.repeat(np.arange(workload.num_nodes), np.diff(workload.x_indptr))
-    dense[rows, workload.x_indices] = 1 if workload.x_codes is None else workload.x_codes
-    return design.input_record.pack(value=dense.reshape(-1))
+        records = scheduled_records(
+            mapping.inputs, columns % design.banks, columns // design.banks, workload.x_codes,
+            design.input_record,
+        )  # fmt: skip
+    else:
+        places = -(-workload.num_nodes // design.pes) * design.pes
+        dense = np.zeros((places, channels), np.int64)
+        rows = np.repeat(np.arange(workload.num_nodes), np.diff(workload.x_indptr))
+        row_of_node = mapping.placement.local * design.pes + mapping.placement.pe
+        codes = 1 if workload.x_codes is None else workload.x_codes
+        dense[row_of_node[rows], columns] = codes
+        by_step = dense.reshape(-1, design.pes, channels).transpose(0, 2, 1)
+        packed = design.input_record.pack(value=by_step.reshape(-1))
+        records = packed.reshape(-1, design.pes)
+    return pack_words(records, design.input_record.bits)
 
 
 def input_packet(design: Design, workload: Workload) -> Beats:
     """Return the packet of one inference."""
-    records = input_records(design, workload)
-    per_beat = design.records_per_beat
-    padded = np.zeros(-(-len(records) // per_beat) * per_beat, np.int64)
-    padded[: len(records)] = records
-    words = pack_words(padded.reshape(-1, per_beat), design.input_record.bits)
-    payload = _to_beats(words, design.stream_bits // 8)
-    return _packet(design, "inference", 0, workload.num_nodes, payload)
+    words = input_words(design, workload)
+    size = design.stream_bits // 8
+    if design.words_per_beat == 1:
+        payload = _to_beats(words, size)
+    else:
+        payload = _to_beats(_side_by_side(words, design), size)
+    return _packet(design, "inference", 0, len(words), payload)
+
+
+def _side_by_side(words: Words, design: Design) -> Words:
+    """Put as many words into one as a beat holds; missing ones at the end are zero."""
+    count, bits = design.words_per_beat, design.input_word_bits
+    padded = np.zeros((-(-len(words) // count) * count, words.shape[1]), np.uint8)
+    padded[: len(words)] = words
+    flags = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
+    return np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
 
 
 def output_beats(design: Design, logits: IntArray) -> Beats:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sgq_hw.schedule import Schedule
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -67,38 +69,44 @@ class RecordFormat:
         return packed
 
 
-def row_records(
-    indptr: IntArray, indices: IntArray, values: IntArray | None, record: RecordFormat
+def scheduled_records(
+    schedule: Schedule,
+    banks: IntArray,
+    addresses: IntArray,
+    values: IntArray | None,
+    record: RecordFormat,
 ) -> IntArray:
-    """Schedule the rows of a CSR matrix for one processing element: in order, one record an entry.
-
-    An empty row becomes one record with `valid` 0.
+    """Code a schedule: int64 [steps, processing elements].
 
     Args:
-        indptr: Row starts of a CSR pattern.
-        indices: Its columns.
-        values: Codes, or None where the record has no value.
+        schedule: What every PE does in every step.
+        banks, addresses: Operand row of each CSR entry, int64 [entries].
+        values: Code of each entry, or None where the record has no value.
         record: Format; without a `valid` field empty rows cannot be coded.
 
     Raises:
-        ValueError: an empty row in a format without `valid`.
+        ValueError: a record without an entry in a format without `valid`.
     """
-    lengths = np.diff(indptr)
-    slots = np.maximum(lengths, 1)
-    ends = np.cumsum(slots)
-    total = int(ends[-1]) if len(ends) else 0
-    last = np.zeros(total, np.int64)
-    last[ends - 1] = 1
-    valid = np.ones(total, np.int64)
-    valid[ends[lengths == 0] - 1] = 0
-    filled = valid.astype(bool)
-    columns = {"last": last, "address": np.zeros(total, np.int64)}
-    columns["address"][filled] = indices
+    filled = schedule.entry >= 0
+    entries = schedule.entry[filled]
+
+    def of_entries(codes: IntArray) -> IntArray:
+        column = np.zeros(filled.shape, np.int64)
+        column[filled] = codes[entries]
+        return column.reshape(-1)
+
+    columns = {
+        "last": schedule.last.astype(np.int64).reshape(-1),
+        "address": of_entries(addresses),
+    }
     if record.find("valid"):
-        columns["valid"] = valid
+        columns["valid"] = filled.astype(np.int64).reshape(-1)
     elif not filled.all():
         raise ValueError("an empty row needs a record format with a valid bit")
+    if record.find("slot"):
+        columns["slot"] = schedule.slot.reshape(-1)
+    if record.find("bank"):
+        columns["bank"] = of_entries(banks)
     if record.find("value"):
-        columns["value"] = np.zeros(total, np.int64)
-        columns["value"][filled] = 1 if values is None else values
-    return record.pack(**columns)
+        columns["value"] = of_entries(np.ones(len(banks), np.int64) if values is None else values)
+    return record.pack(**columns).reshape(filled.shape)

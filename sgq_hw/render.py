@@ -334,7 +334,7 @@ def render(
         jobs.append((name, f"sgq_{name}", dict(context)))
         if name == "aggregation_unit":
             jobs[-1][2]["record"] = design.edge_record.fields
-        if name == "combination_unit":
+        if name in ("combination_unit", "input_unpacker"):
             jobs[-1][2]["record"] = design.input_record.fields
     for module in sorted({memory.module for memory in design.memories}):
         _, kind, style = module.split("_")

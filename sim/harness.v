@@ -2,20 +2,22 @@
 //
 // Function:   feeds packets from files, compares every word that a pass writes and every beat that
 //             leaves with the golden model's, counts what differs or is missing.
-// Files:      jobN_settings.hex, jobN_stream.hex, jobN_results.hex, jobN_output.hex in the working
+// Files:      jobN_settings.hex, jobN_stream.hex, jobN_resultsP.hex, jobN_output.hex in the working
 //             folder for N = 0 .. jobs - 1 (plusarg +jobs); writes harness_report.txt.
 // Clock:      made here, so that no simulator call-back runs in a cycle.
 //
 // jobN_settings.hex: input gap / 256, output stall / 256, seed, expected output beats,
 //                    expected result words, all hexadecimal.
 // jobN_stream.hex:   one beat a line, first digit {0, 0, mark, TLAST}; mark opens an inference.
-// jobN_results.hex:  one result word a line: pass, row, chunk, then LANES containers of OUT_BITS.
+// jobN_resultsP.hex: one result word of processing element P a line: pass, its row, chunk, then LANES
+//                    containers of OUT_BITS.
 // jobN_output.hex:   one beat a line, first digit TLAST.
 
 `timescale 1ns / 1ps
 `default_nettype none
 
 module sgq_harness #(
+    parameter PES         = 1,   // processing elements
     parameter STREAM_BITS = 64,  // bits of a beat
     parameter LANES       = 16,  // lanes of a result word
     parameter OUT_BITS    = 16,  // signed container of a result
@@ -91,8 +93,9 @@ sgq_accelerator dut (
 // ---------------------------------------------------------------- state of a job
 
 integer job, jobs;
-integer settings_file, stream_file, results_file, output_file, report_file;
-integer scanned, lane;
+integer settings_file, stream_file, output_file, report_file;
+integer results_files [0:PES-1];
+integer scanned, lane, pe;
 reg [8*40-1:0] file_name;
 reg            running, restart, job_over;
 reg            source_done;
@@ -106,12 +109,14 @@ reg            load_seen, infer_open, mark_reg;
 
 reg [STREAM_BITS+3:0] beat_line, output_line;
 reg [31:0]            want_pass, want_row, want_chunk, have_chunk;
-reg [WORD_BITS-1:0]   want_word;
+reg [ROW_BITS-1:0]    have_row;
+reg [WORD_BITS-1:0]   want_word, have_word;
 reg [OUT_BITS-1:0]    want_code, have_code;
 
-wire out_valid = dut.out_valid;
-wire accepted  = s_axis_tvalid && s_axis_tready;
-wire delivered = m_axis_tvalid && m_axis_tready;
+wire [PES-1:0]          out_valid = dut.out_valid;
+wire [PES*ROW_BITS-1:0] out_row   = dut.out_row;
+wire                    accepted  = s_axis_tvalid && s_axis_tready;
+wire                    delivered = m_axis_tvalid && m_axis_tready;
 
 // The counters, first in the lowest bits; between two ends of inferences they tell the steady state.
 wire [COUNTERS*COUNT_BITS-1:0] counts = {
@@ -140,8 +145,38 @@ task log_mismatch(
         mismatches = mismatches + 1;
         if (logged < LOG_LIMIT) begin
             logged = logged + 1;
-            $fdisplay(report_file, "mismatch %0d %0d %0d %0d %0d %0d %0d %0d", job, pass, row,
-                      chunk, at_lane, $signed(want), $signed(have), cycle);
+            $fdisplay(report_file, "mismatch %0d %0d %0d %0d %0d %0d %0d %0d %0d", job, pe, pass,
+                      row, chunk, at_lane, $signed(want), $signed(have), cycle);
+        end
+    end
+endtask
+
+task compare_word;
+    begin
+        words_seen = words_seen + 32'd1;
+        have_row   = out_row[pe*ROW_BITS +: ROW_BITS];
+        have_word  = dut.out_data[pe*WORD_BITS +: WORD_BITS];
+        scanned = $fscanf(results_files[pe], "%h %h %h %h\n", want_pass, want_row, want_chunk,
+                          want_word);
+        if (scanned != 4) begin
+            mismatches = mismatches + 1;
+        end else begin
+            if (want_pass != { {(32-PASS_BITS){1'b0}}, dut.pass_index }
+                    || want_row != { {(32-ROW_BITS){1'b0}}, have_row }
+                    || want_chunk != have_chunk) begin
+                log_mismatch(want_pass, want_row, want_chunk, 32'hFFFFFFFF,
+                             {OUT_BITS{1'b0}}, {OUT_BITS{1'b0}});
+            end
+            compared = compared + LANES;
+            if (want_word != have_word) begin
+                for (lane = 0; lane < LANES; lane = lane + 1) begin
+                    want_code = want_word[lane*OUT_BITS +: OUT_BITS];
+                    have_code = have_word[lane*OUT_BITS +: OUT_BITS];
+                    if (want_code != have_code) begin
+                        log_mismatch(want_pass, want_row, want_chunk, lane, want_code, have_code);
+                    end
+                end
+            end
         end
     end
 endtask
@@ -213,32 +248,15 @@ always @(posedge clk) begin
                 infer_open <= 1'b0;
             end
         end
-        // Monitor: every word that the epilogue writes, in order.
-        if (out_valid) begin
-            quiet      <= 64'd0;
-            words_seen <= words_seen + 32'd1;
+        // Monitor: every word that the epilogues write, in the order of each processing element.
+        if (dut.out_step) begin
             have_chunk = dut.out_first_chunk ? 32'd0 : have_chunk + 32'd1;
-            scanned = $fscanf(results_file, "%h %h %h %h\n", want_pass, want_row, want_chunk,
-                              want_word);
-            if (scanned != 4) begin
-                mismatches = mismatches + 1;
-            end else begin
-                if (want_pass != { {(32-PASS_BITS){1'b0}}, dut.pass_index }
-                        || want_row != { {(32-ROW_BITS){1'b0}}, dut.out_row }
-                        || want_chunk != have_chunk) begin
-                    log_mismatch(want_pass, want_row, want_chunk, 32'hFFFFFFFF,
-                                 {OUT_BITS{1'b0}}, {OUT_BITS{1'b0}});
-                end
-                compared = compared + LANES;
-                if (want_word != dut.out_data) begin
-                    for (lane = 0; lane < LANES; lane = lane + 1) begin
-                        want_code = want_word[lane*OUT_BITS +: OUT_BITS];
-                        have_code = dut.out_data[lane*OUT_BITS +: OUT_BITS];
-                        if (want_code != have_code) begin
-                            log_mismatch(want_pass, want_row, want_chunk, lane, want_code,
-                                         have_code);
-                        end
-                    end
+        end
+        if (out_valid != {PES{1'b0}}) begin
+            quiet <= 64'd0;
+            for (pe = 0; pe < PES; pe = pe + 1) begin
+                if (out_valid[pe]) begin
+                    compare_word;
                 end
             end
         end
@@ -260,7 +278,7 @@ always @(posedge clk) begin
             mismatches      = 32'd0;
             logged          = 32'd0;
             beats_seen      <= 32'd0;
-            words_seen      <= 32'd0;
+            words_seen      = 32'd0;
             inferences      <= 32'd0;
             stalled_inputs  <= 32'd0;
             stalled_outputs <= 32'd0;
@@ -368,8 +386,10 @@ initial begin
         $fclose(settings_file);
         $sformat(file_name, "job%0d_stream.hex", job);
         stream_file = $fopen(file_name, "r");
-        $sformat(file_name, "job%0d_results.hex", job);
-        results_file = $fopen(file_name, "r");
+        for (pe = 0; pe < PES; pe = pe + 1) begin
+            $sformat(file_name, "job%0d_results%0d.hex", job, pe);
+            results_files[pe] = $fopen(file_name, "r");
+        end
         $sformat(file_name, "job%0d_output.hex", job);
         output_file = $fopen(file_name, "r");
         write_register(8'h08, 32'd3);
@@ -406,7 +426,9 @@ initial begin
         total_compared   = total_compared + compared;
         total_mismatches = total_mismatches + mismatches;
         $fclose(stream_file);
-        $fclose(results_file);
+        for (pe = 0; pe < PES; pe = pe + 1) begin
+            $fclose(results_files[pe]);
+        end
         $fclose(output_file);
     end
     $fdisplay(report_file, "end %0d", cycle);

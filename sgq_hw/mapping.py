@@ -1,0 +1,64 @@
+"""Mapping: where the nodes of a workload lie on an accelerator, and in which order it works.
+
+Packer, cycle model, memory budget and cosimulation all read this object, so they cannot disagree.
+"""
+
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from sgq_hw.bundle import Workload
+from sgq_hw.design import bank_count
+from sgq_hw.schedule import Placement, Schedule, place_rows, schedule_rows
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Mapping:
+    """Placement and schedules of one workload on a number of processing elements.
+
+    Args:
+        workload: Graph and inputs.
+        pes: Processing elements.
+    """
+
+    def __init__(self, workload: Workload, pes: int) -> None:
+        self.workload, self.pes = workload, pes
+        self.banks = bank_count(pes)
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Owner and row of every node."""
+        workload = self.workload
+        rows = [np.diff(workload.indptr), np.diff(workload.x_indptr)]
+        return place_rows(np.maximum(np.stack(rows), 1), self.pes)
+
+    @cached_property
+    def edges(self) -> Schedule:
+        """Schedule of an aggregation pass."""
+        workload, placement = self.workload, self.placement
+        return schedule_rows(
+            workload.indptr, placement.bank[workload.indices], placement.address[workload.indices],
+            placement,
+        )  # fmt: skip
+
+    @cached_property
+    def inputs(self) -> Schedule:
+        """Schedule of the first pass with inputs as records."""
+        workload = self.workload
+        return schedule_rows(
+            workload.x_indptr, workload.x_indices % self.banks, workload.x_indices // self.banks,
+            self.placement,
+        )  # fmt: skip
+
+    @cached_property
+    def in_place(self) -> IntArray:
+        """Node number of every place: int64 [nodes], rows one after the other, PE by PE."""
+        return self.placement.nodes.reshape(-1)[: self.workload.num_nodes]
+
+
+@lru_cache(maxsize=8)
+def map_workload(workload: Workload, pes: int) -> Mapping:
+    """Return the mapping of a workload; the last ones are kept."""
+    return Mapping(workload, pes)
