@@ -80,7 +80,11 @@ def parameters(design: Design) -> dict[str, int]:
     # Only combinations read weights, a row for each input channel.
     weight_rows = max(step.in_channels for step in design.passes if step.front != "aggregate")
     regions = design.program.regions
-    load_words = [memory.depth for memory in design.memories if memory.role != "feature"]
+    load_words = [
+        memory.depth * memory.copies
+        for memory in design.memories
+        if memory.role not in ("feature", "output")
+    ]
     load_word_bits = max([64, *(target.bits for target in design.targets)])
     beats = -(-load_word_bits // design.stream_bits)
     out_beats = -(-design.lanes * final.bits // design.stream_bits)
