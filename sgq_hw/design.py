@@ -60,6 +60,17 @@ def count_bits(largest: int) -> int:
     return max(1, largest.bit_length())
 
 
+def check_pes(pes: int) -> None:
+    """Refuse a number of processing elements that cannot be built.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if pes not in PES_CHOICES:
+        choices = ", ".join(map(str, PES_CHOICES))
+        raise InputError(f"--pes: {pes} is none of {choices}")
+
+
 def bank_count(pes: int) -> int:
     """Return the banks of operand memories: two a PE give the schedule room, one PE needs one."""
     return 2 * pes if pes > 1 else 1
@@ -420,9 +431,7 @@ def make_design(
     Raises:
         InputError: an option outside its range, or a network that cannot be built.
     """
-    if pes not in PES_CHOICES:
-        choices = ", ".join(map(str, PES_CHOICES))
-        raise InputError(f"--pes: {pes} is none of {choices}")
+    check_pes(pes)
     if rom and pes > 1:
         raise InputError(f"--rom: with {pes} processing elements; only with --pes 1")
     if not 1 <= lanes <= MAX_LANES:

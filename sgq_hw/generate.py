@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from sgq_hw.bundle import Bundle, load_bundle
-from sgq_hw.design import DEFAULT_STREAM_BITS, Design, make_design
+from sgq_hw.design import DEFAULT_STREAM_BITS, Design, check_pes, make_design
 from sgq_hw.errors import InputError
 from sgq_hw.jobs import inference_job
 from sgq_hw.lowering import Capacity
@@ -24,7 +24,7 @@ from sgq_hw.render import UNITS, parameters, render
 from sgq_hw.words import hex_lines, write_lines
 
 FOLDER_FORMAT = "sgq-hw-design"
-FOLDER_VERSION = 1
+FOLDER_VERSION = 2
 DESIGN_FILE = "design.json"
 BUNDLE_FILE = "bundle.npz"
 SCHEDULE_ROOM = 1.1
@@ -99,6 +99,7 @@ def default_capacity(
     Raises:
         InputError: an unknown name, or less than the bundle's own graph needs.
     """
+    check_pes(pes)
     workload = bundle.workload
     values = {
         "nodes": workload.num_nodes,
@@ -323,7 +324,10 @@ def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) ->
     if unit not in UNITS:
         raise InputError(f"--unit: unknown '{unit}'; known: {', '.join(UNITS)}")
     bundle = load_bundle(bundle_path)
-    texts = render(design_for(bundle, **options), bundle_hash(bundle_path), unit=unit)
+    design = design_for(bundle, **options)
+    if unit == "output_buffer" and design.pes == 1:
+        raise InputError("--unit: output_buffer: only designs with --pes 2 or more have it")
+    texts = render(design, bundle_hash(bundle_path), unit=unit)
     for name, text in texts.items():
         write_lines(folder / name, text.splitlines())
     return [folder / name for name in texts]
