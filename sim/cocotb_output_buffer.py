@@ -6,6 +6,7 @@ output_stream (setting `joined`), where the queue raises `hold` and the beats ar
 
 import itertools
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +65,7 @@ class World:
         self.rng = generator()
         self.joined: bool = self.info["joined"]
         self.bench = Bench(dut, known=[*KNOWN, *(["hold"] if self.joined else [])])
-        self.pause = itertools.repeat(False)
+        self.pause: Iterator[bool] = itertools.repeat(False)
         self.events: Counter[str] = Counter()
         self.board = Scoreboard()
         self.beats = 0
@@ -154,11 +155,16 @@ class World:
             self.free = 0
             self.places = complete.places
             self.todo.extend(self.expected(complete))
-            for word in self.todo if self.joined else ():
-                used = info["last_lanes"] if word.last_chunk else info["LANES"]
-                for beat in beats_of(word.codes[:used], bool(word.last), info):
-                    self.board.expect(beat, f"node {word.node}")
-                    self.beats += 1
+            if self.joined:
+                self.expect_beats()
+
+    def expect_beats(self) -> None:
+        """Tell the scoreboard the beats of the words that have to leave."""
+        for word in self.todo:
+            used = self.info["last_lanes"] if word.last_chunk else self.info["LANES"]
+            for beat in beats_of(word.codes[:used], bool(word.last), self.info):
+                self.board.expect(beat, f"node {word.node}")
+                self.beats += 1
 
     def compare(self) -> None:
         """Compare every output of this cycle with what was to be."""
@@ -224,9 +230,7 @@ class World:
             for chunk in range(info["chunks"] if ending else 0):
                 while rng.random() > rate:
                     await self.idle()
-                writes = {
-                    pe: (row, inference.rows[row, pe][chunk]) for pe, row in ending.items()
-                }
+                writes = {pe: (row, inference.rows[row, pe][chunk]) for pe, row in ending.items()}
                 now = inference if at_once and chunk == info["chunks"] - 1 else None
                 await self.cycle(writes, int(chunk == 0), now)
             if final and not at_once:

@@ -148,9 +148,12 @@ def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
         # A held unit that claims on, and a queue that does not count what is on its way.
         ("drain_reg && !hold && ", "drain_reg && "),
         (".claim(claim), .hold(hold), .word_valid", ".claim(1'b0), .hold(hold), .word_valid"),
-        # Words that are swapped behind the buffer.
-        (".word_last(word_last), .word_data(word_data),", ".word_last(word_last_chunk), .word_data(word_data),"),
+        # TLAST in every row.
+        (
+            ".word_last(word_last), .word_data(word_data),",
+            ".word_last(word_last_chunk), .word_data(word_data),",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_fault_between_buffer_and_stream_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("two", joined=True), old, new), tmp_path)

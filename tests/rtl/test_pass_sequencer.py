@@ -23,9 +23,9 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "two-layers": {"layers": 2, "lanes": 3, "multipliers": ("node",)},
     "three-layers": {"layers": 3, "lanes": 4, "multipliers": ("layer", "channel"), "bias": True},
     "mixed": {"layers": 3, "lanes": 2, "associations": ("(AX)W",)},
-    "four-elements": {"pes": 4, "lanes": 4, "layers": 3, "features": 21, "associations": ("(AX)W",)},
+    "four-elements": {"pes": 4, "lanes": 4, "layers": 3, "associations": ("(AX)W",)},
     "many-banks": {"pes": 64, "lanes": 2, "layers": 2, "features": 24},
-}  # fmt: skip
+}
 
 
 def expected_passes(design: Design) -> list[dict[str, int]]:
