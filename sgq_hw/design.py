@@ -17,7 +17,6 @@ from sgq_hw.records import RecordFormat
 MAX_LANES = 64
 PES_CHOICES = (1, 2, 4, 8, 16, 32, 64)
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
-DEFAULT_STREAM_BITS = 64
 FIFO_ADDR_BITS = 5
 COUNTER_BITS = 48
 MIN_BLOCK_DEPTH = 33
@@ -422,7 +421,7 @@ def make_design(
     lanes: int,
     capacity: Capacity,
     pes: int = 1,
-    stream_bits: int = DEFAULT_STREAM_BITS,
+    stream_bits: int,
     sparse_input: bool = True,
     rom: bool = False,
 ) -> Design:
