@@ -28,7 +28,7 @@ class _Replace(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, soft: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-        return exact.clone()
+        return exact.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
