@@ -530,7 +530,7 @@ def test_integers_of_evaluation_are_those_of_the_golden_unit(model: str, bits: i
     edges = Edges.of(sparse.csr_array(pattern.astype(np.float64)))
     source = Format(bits=bits, signed=True, scale=0.25)
     codes = rng.integers(-source.magnitude, source.magnitude, (nodes, heads * channels))
-    codes[5] = 0
+    codes[5] = 0  # without a direction
     scores = rng.integers(-2047, 2048, (nodes, 2 * heads))
     table = attention_table(bits, 2.0**-9, 256)
     record: GatAttention | AgnnAttention = GatAttention(
@@ -550,7 +550,7 @@ def test_integers_of_evaluation_are_those_of_the_golden_unit(model: str, bits: i
     )  # fmt: skip
     graph = (edges.indptr.astype(np.int64), edges.sources.astype(np.int64))
     weights = edge_weights(*graph, record, table, codes, source.magnitude, given).codes
-    assert len(np.unique(weights)) > 10
+    assert len(np.unique(weights)) > 5
     numerators, factors, expected = attention_sums(*graph, weights, codes)
     assert np.array_equal(exponents, expected)
     assert np.array_equal(found, numerators * factors + (bias << expected))
