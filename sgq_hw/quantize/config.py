@@ -18,6 +18,7 @@ from sgq_hw.trained import TrainedModel
 Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 SignedBits = Annotated[int, msgspec.Meta(ge=2, le=16)]
 Calibration = Literal["error", "range", "row-range", "percentile"]
+Association = Literal["A(XW)", "(AX)W"]
 
 
 class Taq(Record, frozen=True):
@@ -79,12 +80,19 @@ class LayerBits(Record, frozen=True):
     score: SignedBits | None = None
     attention: Bits | None = None
     readout: Bits | None = None
-    association: Literal["A(XW)", "(AX)W"] = "A(XW)"
+    association: Association = "A(XW)"
 
     def component(self, name: str) -> Component:
         """Return the bits of a stage's result, which the layer is known to have."""
         value: Component = getattr(self, name)
         return value
+
+
+def turned(layer: LayerBits) -> LayerBits:
+    """Return the bits of a GCN layer of `A(XW)` for `(AX)W`: each place keeps its own."""
+    return msgspec.structs.replace(
+        layer, association="(AX)W", combine=layer.aggregate, aggregate=layer.combine
+    )
 
 
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -274,6 +282,8 @@ def _check_signs(where: str, layer: LayerBits, kind: str) -> None:
     if kind == "gat" and isinstance(layer.aggregate, Taq):
         raise InputError(f"{where}.aggregate: has no degree-aware bits: ELU reads one width")
     signed = {"linear": (), "readout": (), "gat": ("combine", "aggregate")}.get(kind, ("combine",))
+    if layer.association == "(AX)W":
+        signed = ()  # sums of features that have no sign; then the hidden layer's ReLU, or logits
     for name in signed:
         value = getattr(layer, name)
         lowest = min(value.bits) if isinstance(value, Taq) else value
