@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,19 +180,24 @@ def _taq(splits: str | None, bits: str | None) -> "Taq | None":
 @click.option(
     "--norm", type=click.Choice(["factored", "edge"]), help="GCN normalisation; default factored."
 )
+@click.option("--attention-bound", type=click.Choice(["row", "global"]),
+              help="GAT: what a row's logits are subtracted from; default row.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 @_seed_option
 @_json_option
 def quantize(
     network: Path, bits: int | None, config: Path | None, taq_splits: str | None,
     taq_bits: str | None, calibration: str | None, finetune: bool, epochs: int, distill: float,
-    protect: tuple[float, float] | None, norm: str | None, output: Path, seed: int,
-    json_path: Path | None,
+    protect: tuple[float, float] | None, norm: str | None, attention_bound: str | None,
+    output: Path, seed: int, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Quantise NETWORK, a file written by train, into integers."""
     if (bits is None) == (config is None):
         raise InputError("give one of --bits and --config")
-    for option, value in (("norm", norm), ("taq-bits", taq_bits), ("calibration", calibration)):
+    for option, value in (
+        ("norm", norm), ("taq-bits", taq_bits), ("calibration", calibration),
+        ("attention-bound", attention_bound),
+    ):  # fmt: skip
         if config is not None and value is not None:
             raise InputError(f"--{option}: the configuration file decides it")
     from sgq_hw.quantize import config as configs  # noqa: PLC0415
@@ -210,7 +216,7 @@ def quantize(
         chosen = configs.load_config(config, kinds)
     else:
         chosen = configs.uniform_config(
-            bits or 0, kinds, norm or "factored", calibration or "error"
+            bits or 0, kinds, norm or "factored", calibration or "error", attention_bound or "row"
         )
         chosen = chosen if taq is None else configs.with_taq(chosen, kinds, taq)
     from sgq_hw.golden import network as golden_network  # noqa: PLC0415
@@ -277,12 +283,21 @@ def search(
 def golden(bundle: Path, json_path: Path | None) -> None:
     """Run BUNDLE on the bit-accurate integer model."""
     from sgq_hw.bundle import load_bundle  # noqa: PLC0415
-    from sgq_hw.golden.network import evaluate  # noqa: PLC0415
+    from sgq_hw.golden import network  # noqa: PLC0415
 
     loaded = load_bundle(bundle)
-    accuracy = evaluate(loaded)
-    _write_json(json_path, {"accuracy": accuracy, "nodes": loaded.workload.num_nodes})
-    click.echo(f"{bundle}: {loaded.workload.num_nodes} nodes, {_percent(accuracy)}")
+    trace = network.run(loaded.network, loaded.workload)
+    accuracy = network.accuracy_of(loaded, trace)
+    attention = network.attention_rows(loaded, trace)
+    nodes = loaded.workload.num_nodes
+    rows = [asdict(layer) for layer in attention]
+    _write_json(json_path, {"accuracy": accuracy, "nodes": nodes, "attention": rows})
+    click.echo(f"{bundle}: {nodes} nodes, {_percent(accuracy)}")
+    for layer in attention:
+        click.echo(
+            f"layer {layer.layer}: attention bound {layer.bound}, {layer.zeroed_rows:,} of "
+            f"{layer.rows:,} rows lose all weights"
+        )
 
 
 def _design_options(function: Command) -> Command:

@@ -12,6 +12,7 @@ from sgq_hw.errors import InputError
 from sgq_hw.formats import Record
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
+from sgq_hw.layers import Bound
 from sgq_hw.models.layout import kinds_of
 from sgq_hw.trained import TrainedModel
 
@@ -123,6 +124,8 @@ class BitConfig(Record, frozen=True, kw_only=True):
         calibration: How a scale follows from the values: least squared `error`, `range` (largest
             value), `row-range` (mean of the rows' largest, as SGQuant's released quantiser), or
             `percentile` (99.9 %, as Degree-Quant).
+        attention_bound: GAT only: what a row's logits are subtracted from, the maximum of the `row`
+            or a `global` bound over all nodes.
         layers: One entry per layer.
     """
 
@@ -132,6 +135,7 @@ class BitConfig(Record, frozen=True, kw_only=True):
     input_factor: Bits = 12
     normalisation: Literal["factored", "edge"] = "factored"
     calibration: Calibration = "error"
+    attention_bound: Bound = "row"
     layers: tuple[LayerBits, ...]
 
     def splits(self) -> tuple[int, ...]:
@@ -194,6 +198,7 @@ def uniform_config(
     layers: int | Sequence[str],
     normalisation: str = "factored",
     calibration: str = "error",
+    attention_bound: str = "row",
 ) -> BitConfig:
     """Return the configuration that `--bits N` stands for.
 
@@ -206,6 +211,7 @@ def uniform_config(
         layers: Kinds of the layers, or the number of GCN layers.
         normalisation: `factored` or `edge`.
         calibration: How scales follow from values.
+        attention_bound: `row` or `global`; the latter of networks with GAT layers only.
 
     Raises:
         InputError: bits outside 1 to 16.
@@ -218,6 +224,7 @@ def uniform_config(
         "edge": max(bits, 2),
         "normalisation": normalisation,
         "calibration": calibration,
+        "attention_bound": attention_bound,
         "layers": [
             _uniform_layer(kind, bits, index == len(kinds) - 1) for index, kind in enumerate(kinds)
         ],
@@ -260,6 +267,8 @@ def check_config(config: BitConfig, kinds: Sequence[str]) -> None:
     config.splits()
     if "gcn" not in kinds and config.normalisation != "factored":
         raise InputError("normalisation: a choice of GCN only")
+    if "gat" not in kinds and config.attention_bound != "row":
+        raise InputError("attention_bound: a choice of GAT only")
 
 
 def _check_association(where: str, layer: LayerBits, kind: str, barred: bool) -> None:
