@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sgq_hw.graph_sets import GraphSet
     from sgq_hw.graphs import Graph
     from sgq_hw.quantize.config import Taq
+    from sgq_hw.quantize.pipeline import Clipping
 
 EXIT_NO = 1
 EXIT_BAD_INPUT = 2
@@ -177,6 +178,8 @@ def _taq(splits: str | None, bits: str | None) -> "Taq | None":
 @click.option("--distill", type=float, default=3.0, show_default=True,
               help="Fine-tuning: weight of the float network's outputs on all nodes.")
 @click.option("--protect", type=float, nargs=2, help="Fine-tuning: Degree-Quant's probabilities.")
+@click.option("--clipping", type=click.Choice(["tracked", "learned"]), default="tracked",
+              show_default=True, help="Fine-tuning: scales follow the values, or are trained.")
 @click.option(
     "--norm", type=click.Choice(["factored", "edge"]), help="GCN normalisation; default factored."
 )
@@ -188,8 +191,8 @@ def _taq(splits: str | None, bits: str | None) -> "Taq | None":
 def quantize(
     network: Path, bits: int | None, config: Path | None, taq_splits: str | None,
     taq_bits: str | None, calibration: str | None, finetune: bool, epochs: int, distill: float,
-    protect: tuple[float, float] | None, norm: str | None, attention_bound: str | None,
-    output: Path, seed: int, json_path: Path | None,
+    protect: tuple[float, float] | None, clipping: "Clipping", norm: str | None,
+    attention_bound: str | None, output: Path, seed: int, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Quantise NETWORK, a file written by train, into integers."""
     if (bits is None) == (config is None):
@@ -205,6 +208,8 @@ def quantize(
     if bits is not None:
         configs.uniform_config(bits, 1)  # a bad number is refused before the slow imports
     taq = _taq(taq_splits, taq_bits)
+    if clipping == "learned" and not finetune:
+        raise InputError("--clipping: learned needs --finetune")
     if epochs < 1:
         raise InputError(f"--epochs: {epochs} is less than 1")
     from sgq_hw.bundle import save_bundle  # noqa: PLC0415
@@ -224,7 +229,9 @@ def quantize(
 
     tuning = None
     if finetune:
-        tuning = pipeline.FineTuning(epochs=epochs, distill=distill, protect=protect or None)
+        tuning = pipeline.FineTuning(
+            epochs=epochs, distill=distill, protect=protect or None, clipping=clipping
+        )
     bundle = pipeline.quantize(trained, data, chosen, tuning=tuning, seed=seed, progress=True)
     save_bundle(output, bundle)
     from sgq_hw.compression import as_json, compression  # noqa: PLC0415

@@ -29,6 +29,7 @@ def freeze(network: QuantizedNetwork) -> Bundle:
     Raises:
         InputError: a shift beyond what an epilogue holds.
     """
+    network.follow_exponents()
     frozen = Network(manifest_of(network), {})
     for stage in network.stages:
         chosen = network.calibrated[stage.key]

@@ -8,7 +8,9 @@ evaluation therefore see the hardware's results, not an approximation of them.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -46,8 +48,13 @@ from sgq_hw.quantize.plan import (
     bundle_layers,
     plan_stages,
 )
-from sgq_hw.quantize.rounding import replaced, rounded
-from sgq_hw.quantize.scales import best_scale, best_windows, power_of_two_at_least
+from sgq_hw.quantize.rounding import learned_rounded, replaced, rounded
+from sgq_hw.quantize.scales import (
+    best_scale,
+    best_windows,
+    power_of_two_at_least,
+    windows_format,
+)
 from sgq_hw.quantize.workload import (
     degree_buckets,
     input_codes,
@@ -91,6 +98,10 @@ class _Calibrated:
     output: Format
     weight: Format | None = None
     attention: Attention | None = None
+
+
+def _exponent_name(key: Key, name: str) -> str:
+    return f"layer{key[0]}/{key[1]}/{name}"
 
 
 @dataclass(slots=True)
@@ -155,6 +166,7 @@ class QuantizedNetwork(torch.nn.Module):
         )
         self.splits = config.splits()
         self.buckets = degree_buckets(graph, self.splits)
+        self.exponents = torch.nn.ParameterDict()
         self._bind_graph(graph)
         self.calibrated: dict[Key, _Calibrated] = {}
         self.calibrate()
@@ -257,12 +269,7 @@ class QuantizedNetwork(torch.nn.Module):
         self, stage: PlannedStage, sums: torch.Tensor, product_scale: float
     ) -> Format:
         """Choose the result's format for exact sums."""
-        smallest = product_scale
-        for other in self.stages:
-            # What is added to another stage's products must not be finer than their grid.
-            if other.addend == stage.key:
-                smallest = max(smallest, self._product_scale(other, None))
-        largest = math.ldexp(product_scale, MAX_SHIFT)
+        smallest, largest = self._scale_limits(stage, product_scale)
         values, method = sums.detach().numpy(), self.config.calibration
         if stage.activation == "elu":
             # Codes below what ELU can give would be wasted.
@@ -274,27 +281,110 @@ class QuantizedNetwork(torch.nn.Module):
         scale = best_scale(values, stage.bits, stage.signed, smallest, largest, method)
         return Format(bits=stage.bits, signed=stage.signed, scale=scale)
 
+    def _choose_attention(self, stage: PlannedStage) -> Attention:
+        """Choose how a stage weighs neighbours, for the formats of what it reads."""
+        assert stage.source is not None
+        if stage.scores is not None:
+            heads = self._channels(stage.scores) // 2
+            return choose_gat(stage, self.calibrated[stage.scores].output, heads)
+        magnitude = self.calibrated[stage.source].output.magnitude
+        beta = float(self._beta(stage).detach())
+        return choose_agnn(stage, beta, self._channels(stage.source), magnitude)
+
+    def _channels(self, key: Key) -> int:
+        """Return the channels of a stage's result."""
+        stage = next(stage for stage in self.stages if stage.key == key)
+        if stage.operation == "combine":
+            return self.float_weight(stage).shape[1]
+        assert stage.source is not None
+        return self._channels(stage.source)
+
+    def _scale_limits(self, stage: PlannedStage, product_scale: float) -> tuple[float, float]:
+        """Return the least and the largest scale of a stage's result."""
+        smallest = product_scale
+        for other in self.stages:
+            # What is added to another stage's products must not be finer than their grid.
+            if other.addend == stage.key:
+                smallest = max(smallest, self._product_scale(other, None))
+        return smallest, math.ldexp(product_scale, MAX_SHIFT)
+
+    # ---- learned clipping ---------------------------------------------------------------------
+
+    def learn_scales(self) -> list[torch.nn.Parameter]:
+        """Make the exponents of all scales parameters, from their present values; return them.
+
+        Those of weights and of results, one for each window; the logits keep theirs, whose 16 bits
+        clip nothing. From then on every forward pass derives the formats from them.
+        """
+        for stage in self.stages:
+            chosen = self.calibrated[stage.key]
+            formats = {"weight": chosen.weight}
+            if stage is not self.stages[-1]:
+                formats["output"] = chosen.output
+            for name, fmt in formats.items():
+                if fmt is not None:
+                    steps = [window.exponent for window in fmt.windows] or [0]
+                    values = torch.tensor(steps, dtype=torch.float64) + math.log2(fmt.scale)
+                    self.exponents[_exponent_name(stage.key, name)] = torch.nn.Parameter(values)
+        return list(self.exponents.values())
+
+    @torch.no_grad()
+    def follow_exponents(self) -> None:
+        """Derive every format from the present exponents, each within its limits.
+
+        Nothing changes in a network whose scales are not learned.
+        """
+        for stage in self.stages if self.exponents else ():
+            old = self.calibrated[stage.key]
+            weight = old.weight and self._learned_format(
+                stage.key, "weight", old.weight, 0.0, math.inf
+            )
+            scale = self._product_scale(stage, weight)
+            output = self._learned_format(
+                stage.key, "output", old.output, *self._scale_limits(stage, scale)
+            )
+            attention = old.attention
+            if attention is not None:
+                attention = self._choose_attention(stage)
+            self.calibrated[stage.key] = _Calibrated(scale, output, weight, attention)
+
+    def _learned_format(
+        self, key: Key, name: str, old: Format, smallest: float, largest: float
+    ) -> Format:
+        """Return a format with the scales of its exponents, or without any the old ones."""
+        learned = self.exponents.get(_exponent_name(key, name))
+        if learned is None:
+            return msgspec.structs.replace(old, scale=min(max(old.scale, smallest), largest))
+        # What the limits forbid must not add up: the way back would be as long.
+        learned.clamp_(math.log2(smallest) if smallest else -math.inf, math.log2(largest))
+        scales = torch.exp2(torch.floor(learned + 0.5)).tolist()
+        if not old.windows:
+            return msgspec.structs.replace(old, scale=scales[0])
+        return windows_format(scales, [window.bits for window in old.windows], old.signed)
+
     # ---- forward pass -------------------------------------------------------------------------
 
-    def _round(self, sums: torch.Tensor, output: Format) -> torch.Tensor:
-        """Round to a format, each node into its bucket's window."""
-        if not output.windows:
-            low, high = code_range(output.bits, output.signed)
-            return rounded(sums, output.scale, low, high)
-        limits = np.array(
-            [
-                (math.ldexp(output.scale, w.exponent), *code_range(w.bits, output.signed))
-                for w in output.windows
+    def _round(self, key: Key, name: str, values: torch.Tensor, fmt: Format) -> torch.Tensor:
+        """Round a stage's weights or results to a format, each node into its bucket's window."""
+        exponents = self.exponents.get(_exponent_name(key, name))
+        limits: tuple[Any, Any, Any] = (fmt.scale, *code_range(fmt.bits, fmt.signed))
+        buckets = None
+        if fmt.windows:
+            by_bucket = [
+                (math.ldexp(fmt.scale, w.exponent), *code_range(w.bits, fmt.signed))
+                for w in fmt.windows
             ]
-        )[self.buckets]
-        scale, low_limit, high_limit = (torch.from_numpy(limits[:, i : i + 1]) for i in range(3))
-        return rounded(sums, scale, low_limit, high_limit)
+            buckets = torch.from_numpy(self.buckets)
+            by_row = torch.tensor(by_bucket, dtype=torch.float64)[buckets]
+            limits = (by_row[:, 0:1], by_row[:, 1:2], by_row[:, 2:3])
+        if exponents is None:
+            return rounded(values, *limits)
+        return learned_rounded(values, exponents, buckets, *limits)
 
     def _sums(self, stage: PlannedStage, run: _Run, weight: Format | None) -> torch.Tensor:
         """Return exact sums times the node factor, before bias and addend, as real values."""
         if weight is not None:
-            low, high = code_range(weight.bits, signed=True)
-            values = rounded(self.float_weight(stage), weight.scale, low, high)
+            values = self._round(stage.key, "weight", self.float_weight(stage), weight)
             if stage.source is not None:
                 sums = run.results[stage.source] @ values
             else:
@@ -329,7 +419,7 @@ class QuantizedNetwork(torch.nn.Module):
         if run.calibrating:
             output = self._choose_output(stage, sums, scale)
             self.calibrated[stage.key] = _Calibrated(scale, output, weight)
-        result = self._round(sums, self.calibrated[stage.key].output)
+        result = self._round(stage.key, "output", sums, self.calibrated[stage.key].output)
         return self._protect(stage, run, sums, result)
 
     def _protect(
@@ -376,17 +466,11 @@ class QuantizedNetwork(torch.nn.Module):
             low, high = code_range(BIAS_CODE_BITS, signed=True)
             means = means + rounded(self.named[stage.bias], scale, low, high)
         if run.calibrating:
-            if beta is not None:
-                magnitude = self.calibrated[stage.source].output.magnitude
-                attention = choose_agnn(stage, float(beta), hidden.shape[1], magnitude)
-            else:
-                assert stage.scores is not None
-                assert scores is not None
-                fmt = self.calibrated[stage.scores].output
-                attention = choose_gat(stage, fmt, scores.shape[1] // 2)
             output = self._choose_output(stage, means, scale)
-            self.calibrated[stage.key] = _Calibrated(scale, output, attention=attention)
-        result = self._round(means, self.calibrated[stage.key].output)
+            self.calibrated[stage.key] = _Calibrated(
+                scale, output, attention=self._choose_attention(stage)
+            )
+        result = self._round(stage.key, "output", means, self.calibrated[stage.key].output)
         return self._protect(stage, run, means, result)
 
     def _attend_exactly(
@@ -438,6 +522,8 @@ class QuantizedNetwork(torch.nn.Module):
         return beta
 
     def _forward(self, run: _Run) -> dict[Key, torch.Tensor]:
+        if not run.calibrating:
+            self.follow_exponents()
         for stage in self.stages:
             result = (self._attend if stage.operation == "attend" else self._plain)(stage, run)
             if stage.hidden and run.training is not None and run.training.dropout:
@@ -461,11 +547,16 @@ class QuantizedNetwork(torch.nn.Module):
 
     def snapshot(self) -> Callable[[], None]:
         """Return a function that puts parameters and scales back to what they are now."""
-        state = {name: value.clone() for name, value in self.state_dict().items()}
+        state = {name: value.clone() for name, value in self.named.state_dict().items()}
+        exponents = {name: value.detach().clone() for name, value in self.exponents.items()}
         calibrated = dict(self.calibrated)  # entries are replaced, never changed
 
         def restore() -> None:
-            self.load_state_dict(state)
+            self.named.load_state_dict(state)
+            # A network from before exponents were learned has none.
+            self.exponents = torch.nn.ParameterDict(
+                {name: torch.nn.Parameter(value.clone()) for name, value in exponents.items()}
+            )
             self.calibrated = dict(calibrated)
 
         return restore

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,11 @@ from sgq_hw.quantize.freeze import freeze
 from sgq_hw.quantize.network import QuantizedNetwork, Training
 from sgq_hw.train import MAX_SEED, TrainedModel, predict
 
+Clipping = Literal["tracked", "learned"]
+CLIPPINGS: tuple[Clipping, ...] = get_args(Clipping)
+EXPONENT_LR = 0.03
+"""Adam's learning rate of exponents of scales: half a step of the exponent is 17 epochs away."""
+
 
 @dataclass(frozen=True, slots=True)
 class FineTuning:
@@ -40,6 +45,8 @@ class FineTuning:
         distill: Weight of the cross-entropy against the float network's outputs on all nodes,
             beside that of the labels; 0: none. Validation accuracy at 4 bits (Cora GCN and GIN,
             Citeseer GCN and AGNN) is 0.6 to 2 points higher with 1 to 5 than with 0.
+        clipping: How scales go on after `settling_epochs`: `tracked` ones stay, `learned` ones are
+            trained by gradients of their own (`sgq_hw.quantize.rounding`).
     """
 
     epochs: int = 150
@@ -49,6 +56,7 @@ class FineTuning:
     lr_factor: float = 0.3
     protect: tuple[float, float] | None = None
     distill: float = 3.0
+    clipping: Clipping = "tracked"
 
     def __post_init__(self) -> None:
         """Refuse options out of range.
@@ -60,6 +68,8 @@ class FineTuning:
             raise InputError(f"--epochs: {self.epochs} is less than 1")
         if not 0 <= self.distill < math.inf:
             raise InputError(f"--distill: {self.distill} is not a finite number, 0 or more")
+        if self.clipping not in CLIPPINGS:
+            raise InputError(f"--clipping: {self.clipping} is not one of {', '.join(CLIPPINGS)}")
         if self.protect is not None and not 0 <= self.protect[0] <= self.protect[1] <= 1:
             raise InputError(f"--protect: {self.protect} do not ascend from 0 to 1")
 
@@ -150,6 +160,9 @@ def fine_tune(
         for epoch in range(options.epochs):
             if epoch < settled and epoch % options.calibrate_every == 0:
                 network.calibrate()
+            if epoch == settled and options.clipping == "learned":
+                learned = {"params": network.learn_scales(), "lr": EXPONENT_LR}
+                optimizer.add_param_group({**learned, "weight_decay": 0.0})
             optimizer.zero_grad()
             logits = network(training)
             loss = functional.cross_entropy(logits[chosen], labels)

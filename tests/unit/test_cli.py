@@ -152,6 +152,8 @@ BAD_COMMANDS: list[tuple[str, str]] = [
     (f"golden {'a' * 300}", "File name too long"),
     ("quantize q.npz --bits 0 -o new.npz", "--bits: 0 is outside 1 to 16"),
     ("quantize q.npz --bits 17 -o new.npz", "--bits: 17 is outside 1 to 16"),
+    ("quantize q.npz --bits 4 --clipping learned -o new.npz", "--clipping: learned needs --finet"),
+    ("quantize q.npz --bits 4 --clipping lost -o new.npz", "'lost' is not one of"),
     ("quantize q.npz -o new.npz", "one of --bits and --config"),
     ("quantize q.npz --bits 4 -o new.npz", "q.npz: manifest"),  # a bundle, not a float file
     ("quantize q.npz --config notes.txt -o new.npz", "q.npz: manifest"),
@@ -179,7 +181,7 @@ def test_bad_commands(place: Place, command: str, reason: str) -> None:
     assert_refused(place, command.split(), reason)
 
 
-@pytest.mark.parametrize("number", [0, 8, 21, 22])
+@pytest.mark.parametrize("number", [0, 10, 23, 24])
 def test_bad_commands_in_a_process_of_their_own(place: Place, number: int) -> None:
     command, reason = BAD_COMMANDS[number]
     before = place.names()

@@ -13,6 +13,7 @@ from sgq_hw.quantize.pipeline import FineTuning
     ("options", "name"),
     [
         ({"epochs": 0}, "--epochs"),
+        ({"clipping": "guessed"}, "--clipping"),
         ({"distill": -1.0}, "--distill"),
         ({"distill": math.nan}, "--distill"),
         ({"distill": math.inf}, "--distill"),
