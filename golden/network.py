@@ -13,7 +13,6 @@ from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.attention_unit import (
     AttentionTable,
     AttentionWeights,
-    attention_sums,
     attention_unit,
     edge_weights,
     elu,
@@ -84,22 +83,15 @@ def _attend(
 ) -> IntArray:
     """Return the codes of a stage with attention, before a table's activation."""
     assert step.source is not None
-    indptr, indices = workload.indptr, workload.indices
-    features, attention, epilogue = trace[step.source], step.attention, step.epilogue
+    attention, epilogue = step.attention, step.epilogue
     assert attention is not None
     weights = _edge_weights(network, workload, step, trace, magnitude).codes
     bias = network.biases.get(step.key, np.zeros((), np.int64))
-    if not epilogue.output.windows:
-        return attention_unit(
-            indptr, indices, weights, features, att_bits=attention.bits, magnitude=magnitude,
-            bias=bias, bias_bits=epilogue.bias_bits, shift=epilogue.shift,
-            bits=epilogue.output.bits, signed=epilogue.output.signed,
-        )  # fmt: skip
-    assert workload.buckets is not None
-    numerator, factors, exponents = attention_sums(indptr, indices, weights, features)
-    return requantize_windows(
-        numerator, factors, bias << exponents, epilogue.shift + exponents,
-        epilogue.output.windows, epilogue.output.signed, workload.buckets,
+    output = epilogue.output
+    return attention_unit(
+        workload.indptr, workload.indices, weights, trace[step.source], att_bits=attention.bits,
+        magnitude=magnitude, bias=bias, bias_bits=epilogue.bias_bits, shift=epilogue.shift,
+        bits=output.bits, signed=output.signed, windows=output.windows, buckets=workload.buckets,
     )  # fmt: skip
 
 
