@@ -20,7 +20,8 @@ from sgq_hw.graphs import Graph, load_graph
 from sgq_hw.layers import Bound, GatAttention
 from sgq_hw.quantize.config import config_text, load_config, uniform_config
 from sgq_hw.quantize.freeze import freeze
-from sgq_hw.quantize.pipeline import FineTuning, quantize, quantized_network
+from sgq_hw.quantize.pipeline import quantize, quantized_network
+from sgq_hw.quantize.tuning import FineTuning
 from sgq_hw.train import TrainedModel, train
 from tests.random_networks import validated
 

@@ -209,6 +209,25 @@ def test_help_and_version(place: Place) -> None:
     assert "--lanes" in done.stdout
 
 
+HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "networkx", "jinja2", "dask", "rich")
+
+
+def test_help_imports_nothing_heavy(place: Place) -> None:
+    """The modules of all commands are imported for it; each imports what it needs when it runs."""
+    program = (
+        "import sys\n"
+        "sys.argv = ['sgq-hw', '--help']\n"
+        "from sgq_hw.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=place.folder, env=place.environment,
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.endswith("heavy: []\n")
+
+
 def test_the_chain_and_its_json(place: Place) -> None:
     """Train, quantise, run: files appear, JSON has the keys that tools rely on."""
     steps = [

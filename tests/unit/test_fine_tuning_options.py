@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sgq_hw.errors import InputError
-from sgq_hw.quantize.pipeline import FineTuning
+from sgq_hw.quantize.tuning import FineTuning
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from sgq_hw.quantize import pipeline, rounding
 from sgq_hw.quantize.config import BitConfig, Taq, kinds_for, uniform_config, with_taq
 from sgq_hw.quantize.freeze import freeze
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.quantize.pipeline import FineTuning, fine_tune, quantize, quantized_network
+from sgq_hw.quantize.pipeline import fine_tune, quantize, quantized_network
 from sgq_hw.quantize.rounding import learned_rounded, rounded
+from sgq_hw.quantize.tuning import FineTuning
 from sgq_hw.train import TrainedModel, train
 from tests.random_networks import validated
 
