@@ -37,7 +37,8 @@ from sgq_hw.quantize.config import (
     load_config,
     uniform_config,
 )
-from sgq_hw.quantize.pipeline import FineTuning, quantize
+from sgq_hw.quantize.pipeline import quantize
+from sgq_hw.quantize.tuning import FineTuning
 from sgq_hw.search.session import Options, search
 from sgq_hw.search.space import config_of
 from sgq_hw.train import TrainedModel, load_trained, predict, save_trained, train

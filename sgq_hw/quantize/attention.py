@@ -81,7 +81,7 @@ def choose_gat(stage: PlannedStage, scores: Format, heads: int) -> Attention:
     table = attention_table(stage.attention_bits, scale, length, largest)
     record = GatAttention(
         heads=heads, bits=table.bits, index_shift=table.index_shift,
-        slope_code=SLOPE_CODE, slope_shift=SLOPE_SHIFT, bound="row",
+        slope_code=SLOPE_CODE, slope_shift=SLOPE_SHIFT, bound=stage.bound,
     )  # fmt: skip
     return Attention(record, table, scale)
 

@@ -46,8 +46,9 @@ from sgq_hw.quantize.config import (
 )
 from sgq_hw.quantize.freeze import freeze
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.quantize.pipeline import FineTuning, fine_tune, quantize, quantized_network
+from sgq_hw.quantize.pipeline import fine_tune, quantize, quantized_network
 from sgq_hw.quantize.plan import PlannedStage
+from sgq_hw.quantize.tuning import FineTuning
 from sgq_hw.quantize.workload import degree_buckets
 from sgq_hw.train import TrainedModel, train
 from tests.random_networks import validated
