@@ -202,9 +202,11 @@ def _integer_sums(
             2 * (record.norm_bits - 1), record.beta, table.codes, table.index_shift, codes,
         )  # fmt: skip
     assert scores is not None
-    assert record.bound == "row"
     targets, sources = map(np.ascontiguousarray, np.split(scores, 2, axis=1))
+    floors = np.full(record.heads, np.iinfo(np.int64).min)
+    if record.bound == "global":
+        floors = sources.max(axis=0)
     return gat_sums(
-        edges.indptr, edges.sources, targets, sources, record.slope_code, record.slope_shift,
-        table.codes, table.index_shift, codes,
+        edges.indptr, edges.sources, targets, sources, floors, record.slope_code,
+        record.slope_shift, table.codes, table.index_shift, codes,
     )  # fmt: skip

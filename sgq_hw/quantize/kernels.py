@@ -55,6 +55,7 @@ def gat_sums(
     indices: Indices,
     targets: IntArray,
     sources: IntArray,
+    floors: IntArray,
     slope_code: int,
     slope_shift: int,
     table: IntArray,
@@ -63,13 +64,14 @@ def gat_sums(
 ) -> tuple[Codes, IntArray]:
     """Return the numerators [rows, heads, channels] and denominators [rows, heads] of GAT.
 
-    The bound of a row's logits is that of its largest source score.
+    The bound of a row's logits is that of its largest source score, or of a larger `floors`.
 
     Args:
         indptr: Row starts.
         indices: Columns.
         targets: Score codes [rows, heads].
         sources: Score codes [nodes, heads].
+        floors: Source score of every head that bounds use at least, [heads].
         slope_code: Leaky slope times `2**slope_shift`.
         slope_shift: Fraction bits of the slope.
         table: Weights of index 0, 1, ...; every later index has weight 0.
@@ -82,7 +84,7 @@ def gat_sums(
     denominators = np.zeros((len(indptr) - 1, heads), np.int64)
     bounds = np.empty(heads, np.int64)
     for i in range(len(indptr) - 1):
-        bounds[:] = np.iinfo(np.int64).min
+        bounds[:] = floors
         for e in range(indptr[i], indptr[i + 1]):
             for h in range(heads):
                 bounds[h] = max(bounds[h], sources[indices[e], h])
