@@ -15,6 +15,7 @@ from sgq_hw.compression import (
 from sgq_hw.cost.devices import Device
 from sgq_hw.cost.memory_mapper import FitResult, MemoryRequest, fit
 from sgq_hw.design import Design
+from sgq_hw.throughput import Throughput, predict
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Budget:
         bits_fp32: The same network and graph in dense fp32.
         compression: The four figures; the total charges all memories and the input in its cheapest
             coding.
+        throughput: Predicted cycles and slots of an inference.
         fits: One result for each device that was asked for.
     """
 
@@ -41,6 +43,7 @@ class Budget:
     bits_total: int
     bits_fp32: int
     compression: Compression
+    throughput: Throughput
     fits: tuple[FitResult, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -66,6 +69,7 @@ class Budget:
             "input_bits": self.input_bits,
             "bits_total": self.bits_total,
             "bits_fp32": self.bits_fp32,
+            "throughput": self.throughput.as_json(),
             "compression_features": self.compression.features,
             "compression_hidden": self.compression.hidden,
             "compression_stored": self.compression.stored,
@@ -118,6 +122,7 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
         bits_total=bits_total,
         bits_fp32=float_bits(bundle),
         compression=compression(bundle, bits_total + input_bits),
+        throughput=predict(design, bundle),
         fits=tuple(fit(requests, device) for device in devices),
     )
 

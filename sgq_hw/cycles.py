@@ -1,8 +1,15 @@
-"""The cycle model: what an inference costs, from the passes and the records alone."""
+"""The cycle model: what an inference costs, from the passes and the schedule alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
 
 from sgq_hw.bundle import Workload
 from sgq_hw.design import Design
+from sgq_hw.fields import IntArray
+from sgq_hw.lowering import Pass
 from sgq_hw.mapping import map_workload
+from sgq_hw.schedule import Schedule
 
 PASS_OVERHEAD = 14
 """Decode, start, and the pipeline from the last step of a pass to its last result."""
@@ -12,30 +19,35 @@ DRAIN_OVERHEAD = 11
 """From the last result of an inference to the start of the next one's last pass, beats aside."""
 
 
-def pass_cycles(design: Design, workload: Workload) -> list[int]:
-    """Return the cycles of each pass of an inference in the steady state.
+@dataclass(frozen=True, slots=True)
+class PassTime:
+    """Where the cycles of a pass go, in the steady state.
 
-    The input stream keeps up, as it does at one word a step. With one processing element the output
-    stream bounds the last pass from below by its beats; stalls on uneven rows that the output queue
-    cannot hide come on top and are not modelled.
+    Attributes:
+        steps: Schedule words; each takes a cycle for every chunk.
+        chunks: Words of a result row.
+        macs: Records that multiply, of all processing elements.
+        conflicts: Records left idle because the banks of all open entries were taken.
+        idle: Records left idle by processing elements without rows, or spent on empty rows.
+        input_wait: Cycles in which the input stream is too narrow to bring the next word.
+        output_wait: Cycles in which the output stream is too narrow to take the results.
+        overhead: Cycles to start the pass and to drain its pipeline.
     """
-    mapping = map_workload(workload, design.pes)
-    result = []
-    for step in design.passes:
-        overhead = PASS_OVERHEAD + (0 if step.front == "combine_stream" else FETCH_OVERHEAD)
-        if step.front == "aggregate":
-            steps = mapping.edges.steps
-        elif step.front == "combine_buffer" or not design.sparse_input:
-            steps = mapping.placement.rows * step.in_channels
-        else:
-            steps = mapping.inputs.steps
-        work = steps * step.chunks
-        if step.front == "combine_stream":
-            work = max(work, steps * design.beats_per_word)
-        if step.destination is None and design.pes == 1:
-            work = max(work, output_beat_count(design, workload))
-        result.append(work + overhead)
-    return result
+
+    steps: int
+    chunks: int
+    macs: int
+    conflicts: int
+    idle: int
+    input_wait: int
+    output_wait: int
+    overhead: int
+
+    @property
+    def cycles(self) -> int:
+        """Cycles of the pass."""
+        waits = self.input_wait + self.output_wait
+        return self.steps * self.chunks + waits + self.overhead
 
 
 def output_beat_count(design: Design, workload: Workload) -> int:
@@ -46,13 +58,53 @@ def output_beat_count(design: Design, workload: Workload) -> int:
     return workload.num_nodes * ((final.chunks - 1) * full + rest)
 
 
+def _records(schedule: Schedule, lengths: IntArray) -> list[int]:
+    """Return steps, multiplying records, records lost to conflicts, and other idle ones."""
+    empty = int(np.count_nonzero(lengths == 0))
+    macs = int(lengths.sum())
+    return [schedule.steps, macs, schedule.lost_conflict, schedule.lost_imbalance + empty]
+
+
+def _pass_time(design: Design, workload: Workload, step: Pass) -> PassTime:
+    mapping = map_workload(workload, design.pes)
+    if step.front == "aggregate":
+        records = _records(mapping.edges, np.diff(workload.indptr))
+    elif step.front == "combine_stream" and design.sparse_input:
+        records = _records(mapping.inputs, np.diff(workload.x_indptr))
+    else:
+        steps = mapping.placement.rows * step.in_channels
+        macs = workload.num_nodes * step.in_channels
+        records = [steps, macs, 0, steps * design.pes - macs]
+    work = records[0] * step.chunks
+    streamed = step.front == "combine_stream"
+    input_wait = max(0, records[0] * design.beats_per_word - work) if streamed else 0
+    output_wait = 0
+    if step.destination is None and design.pes == 1:
+        output_wait = max(0, output_beat_count(design, workload) - work)
+    return PassTime(
+        steps=records[0], chunks=step.chunks, macs=records[1], conflicts=records[2],
+        idle=records[3], input_wait=input_wait, output_wait=output_wait,
+        overhead=PASS_OVERHEAD + (0 if streamed else FETCH_OVERHEAD),
+    )  # fmt: skip
+
+
+def pass_times(design: Design, workload: Workload) -> list[PassTime]:
+    """Return the time of each pass of an inference in the steady state.
+
+    The input stream keeps up, as it does at one beat a cycle. With one processing element the
+    output stream bounds the last pass from below by its beats; stalls on uneven rows that the
+    output queue cannot hide come on top and are not modelled.
+    """
+    return [_pass_time(design, workload, step) for step in design.passes]
+
+
 def inference_cycles(design: Design, workload: Workload) -> int:
     """Return the steady-state interval of back-to-back inferences in cycles.
 
     With several processing elements the results of an inference leave during the next one, whose
     last pass waits for them.
     """
-    passes = pass_cycles(design, workload)
+    passes = [time.cycles for time in pass_times(design, workload)]
     if design.pes == 1:
         return sum(passes)
     drain = output_beat_count(design, workload) + DRAIN_OVERHEAD

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sgq_hw.cost.devices import Device
     from sgq_hw.generate import GeneratedDesign
     from sgq_hw.search.session import SearchResult
+    from sgq_hw.throughput import Throughput
 
 
 def _console() -> Console:
@@ -38,11 +39,12 @@ def print_build_report(generated: "GeneratedDesign") -> None:
             str(step.bound.total_bits),
         )  # fmt: skip
     console.print(passes)
-    memories = _table("memories", "memory", "width", "depth", "bits", "style")
+    memories = _table("memories", "memory", "copies", "width", "depth", "bits", "style")
     for memory in design.memories:
         memories.add_row(
-            memory.name, str(memory.width), str(memory.depth), f"{memory.bits:,}", memory.style
-        )
+            memory.name, str(memory.copies), str(memory.width), str(memory.depth),
+            f"{memory.bits:,}", memory.style,
+        )  # fmt: skip
     console.print(memories)
     console.print(
         escape(
@@ -87,10 +89,14 @@ def print_cosim(result: "CosimResult", command: str) -> None:
 def print_budget(budget: "Budget") -> None:
     """Print memories, compression and devices."""
     console = _console()
-    memories = _table("memories", "memory", "width", "depth", "bits")
+    memories = _table("memories", "memory", "copies", "width", "depth", "bits")
     for memory in budget.design.memories:
-        memories.add_row(memory.name, str(memory.width), str(memory.depth), f"{memory.bits:,}")
+        memories.add_row(
+            memory.name, str(memory.copies), str(memory.width), str(memory.depth),
+            f"{memory.bits:,}",
+        )  # fmt: skip
     console.print(memories)
+    print_throughput(budget.throughput)
     hidden = budget.compression.hidden
     console.print(
         f"on chip {budget.bits_total:,} bits, input {budget.input_bits:,} bits, "
@@ -111,6 +117,37 @@ def print_budget(budget: "Budget") -> None:
             "yes" if fit.fits else f"no: {fit.runs_out_first}", "/".join(basis),
         )  # fmt: skip
     console.print(devices)
+
+
+def print_throughput(throughput: "Throughput") -> None:
+    """Print cycles and where the slots of an inference go."""
+    console = _console()
+    console.print(
+        f"{throughput.cycles:,} cycles an inference, {throughput.per_second():,.0f} a second at "
+        f"100 MHz; {100 * throughput.utilisation:.1f} % of the slots useful"
+    )
+    lost = sorted(throughput.lost_slots.items(), key=lambda item: -item[1])
+    parts = [
+        f"{name.replace('_', ' ')} {100 * count / throughput.slots:.1f} %"
+        for name, count in lost
+        if count
+    ]
+    console.print(f"lost: {', '.join(parts)}")
+
+
+def print_arrays(arrays: "Sequence[Throughput]") -> None:
+    """Print arrays of equally many slots, the fastest first."""
+    console = _console()
+    table = _table("arrays", "pes x lanes", "cycles", "useful", "stream bits", "memory bits")
+    for array in arrays:
+        memory = array.as_json()["memory_bits"]
+        table.add_row(
+            f"{array.design.pes} x {array.design.lanes}", f"{array.cycles:,}",
+            f"{100 * array.utilisation:.1f} %", str(array.design.stream_bits), f"{memory:,}",
+        )  # fmt: skip
+    console.print(table)
+    best = arrays[0].design
+    console.print(f"best: --pes {best.pes} --lanes {best.lanes}")
 
 
 def print_devices(devices: "Sequence[Device]") -> None:

@@ -12,6 +12,7 @@ from sgq_hw.errors import InputError
 
 if TYPE_CHECKING:
     from sgq_hw.budget import Budget
+    from sgq_hw.throughput import Throughput
 
 
 def _budget_of(
@@ -36,22 +37,45 @@ def _budget_of(
     return make_budget(bundle, design, tuple(devices))
 
 
+def _arrays_of(target: Path, slots: int, capacity: str | None) -> "list[Throughput]":
+    from sgq_hw.bundle import load_bundle  # noqa: PLC0415
+    from sgq_hw.throughput import arrays_of  # noqa: PLC0415
+
+    return arrays_of(load_bundle(target), slots, capacity=pairs(capacity, "--capacity"))
+
+
 @click.command()
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--pes", type=int, help="Processing elements of a bundle's design, default 1.")
 @click.option("--lanes", type=int, help="Its lanes, 1 to 64, default 16.")
-@click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,row_nonzeros=.")
+@click.option("--capacity", help="Larger capacities: nodes=,edges=,edge_words=,row_edges=,"
+              "row_nonzeros=.")
 @click.option("--device", help="Exit with 1 if this device does not hold it.")
 @click.option("--all", "every", is_flag=True, help="Try every known device.")
+@click.option("--fit", "slots", type=int,
+              help="Compare all arrays of so many multiply-accumulate slots.")
 @unused_seed_option
 @json_option
 def budget(
     target: Path, pes: int | None, lanes: int | None, capacity: str | None, device: str | None,
-    every: bool, json_path: Path | None,
+    every: bool, slots: int | None, json_path: Path | None,
 ) -> None:  # fmt: skip
-    """Price the memories of TARGET, a bundle or a generated folder, on real devices."""
+    """Price the memories of TARGET, a bundle or a generated folder, and predict its cycles.
+
+    With --fit: which number of processing elements and lanes does most with so many slots.
+    """
     from sgq_hw.cost.devices import find_device, load_devices  # noqa: PLC0415
-    from sgq_hw.report import print_budget  # noqa: PLC0415
+    from sgq_hw.report import print_arrays, print_budget  # noqa: PLC0415
+
+    if slots is not None:
+        given_too = {"--pes": pes, "--lanes": lanes, "--device": device, "--all": every or None}
+        wrong = [name for name, value in given_too.items() if value is not None]
+        if wrong or target.is_dir():
+            raise InputError(f"--fit: chooses the array of a bundle; not with {wrong or target}")
+        arrays = _arrays_of(target, slots, capacity)
+        write_json(json_path, {"arrays": [array.as_json() for array in arrays]})
+        print_arrays(arrays)
+        return
 
     devices: Sequence[Any] = load_devices() if every else ()
     if device is not None:

@@ -23,12 +23,12 @@ def _design_options(function: Command) -> Command:
     options = (
         click.option("--pes", type=int, default=1, show_default=True, help="Processing elements."),
         click.option("--lanes", type=int, default=16, show_default=True, help="Lanes, 1 to 64."),
-        click.option("--stream-bits", type=int, default=64, show_default=True,
-                     help="Bits of a stream beat."),
+        click.option("--stream-bits", type=int,
+                     help="Bits of a stream beat; by default as few as cost no cycles."),
         click.option("--input", "input_form", default="auto", show_default=True,
                      type=click.Choice(["auto", "sparse", "dense"]), help="Form of the inputs."),
         click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,"
-                     "row_nonzeros=."),
+                     "edge_words=,row_nonzeros=."),
         click.option("--rom", is_flag=True, help="Bake parameters and graph in."),
     )  # fmt: skip
     for option in reversed(options):
@@ -48,8 +48,9 @@ _SPARSE = {"auto": None, "sparse": True, "dense": False}
 @unused_seed_option
 @json_option
 def generate(
-    bundle: Path, pes: int, lanes: int, stream_bits: int, input_form: str, capacity: str | None,
-    rom: bool, unit: str | None, force: bool, output: Path, json_path: Path | None,
+    bundle: Path, pes: int, lanes: int, stream_bits: int | None, input_form: str,
+    capacity: str | None, rom: bool, unit: str | None, force: bool, output: Path,
+    json_path: Path | None,
 ) -> None:  # fmt: skip
     """Write the Verilog accelerator of BUNDLE into a folder."""
     from sgq_hw import generate as generating  # noqa: PLC0415
