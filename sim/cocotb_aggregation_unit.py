@@ -110,9 +110,7 @@ class FrontEnd:
             issue = number >= FETCH_CYCLES and not hold and not done
             issued = drawn.issues[position] if issue else None
             active = number != abort_at
-            await self.bench.cycle(
-                start=0, active=int(active), hold=int(hold), edge_data=port.data
-            )
+            await self.bench.cycle(start=0, active=int(active), hold=int(hold), edge_data=port.data)
             if not active:
                 self.check_idle()
                 return

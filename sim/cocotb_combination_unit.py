@@ -119,9 +119,10 @@ class FrontEnd:
         if self.walks:
             ports["from_buffer"] = int(from_buffer)
         final = len(steps) - 1
-        if not self.sparse and not from_buffer and rng.random() < 0.3:
+        if not self.sparse and not from_buffer and rng.random() < 0.5:
             # One word too few, any number too few, or more than there should be.
-            final = int(rng.choice([max(0, final - 1), rng.integers(final + 1), final + 1]))
+            wrong = np.array([max(0, final - 1), rng.integers(final + 1), final + 1])
+            final = int(rng.choice(wrong))
         words = [] if from_buffer else [self.word(step) for step in steps]
         return Pass(ports, issued, words, final, walk, *draw_pauses(rng, len(issued)))
 
@@ -159,12 +160,12 @@ class FrontEnd:
             for channel in range(inputs)
             for chunk in range(chunks)
         ]
-        words = [
+        fetched = [
             (row % slots, word * stride + row // slots)
             for row in range(placement.rows)
             for word in range(-(-inputs // lanes))
         ]
-        return Walk(words, ends, memories)
+        return Walk(fetched, ends, memories)
 
     def check_against_golden(
         self, matrix: Matrix, steps: Sequence[Step], placement: Placement, weights: IntArray

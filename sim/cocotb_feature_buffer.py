@@ -131,7 +131,9 @@ class Buffer:
         for pe in range(values["PES"]):
             row, codes = words.get(pe, (draw_bits(rng, values["ROW_BITS"]), None))
             rows.append(row)
-            data.append(draw_bits(rng, word_bits) if codes is None else pack(codes, values["OUT_BITS"]))
+            data.append(
+                draw_bits(rng, word_bits) if codes is None else pack(codes, values["OUT_BITS"])
+            )
         return {
             "write_step": int(write is not None),
             "write_first_chunk": int(write.first_chunk) if write else draw_bits(rng, 1),
@@ -153,7 +155,7 @@ class Buffer:
         # What was written last, in the very next cycle; then every word, all banks on their own.
         self.region = region
         await self.cycle(tensor.last)
-        left = [address for address in self.words[region]]
+        left = list(self.words[region])
         rng.shuffle(left)
         while left:
             reads = {bank: (bank, word) for bank, word in left if rng.random() < 0.8}
@@ -179,5 +181,5 @@ async def words_follow_the_golden_layout(dut: Any) -> None:
     for number in range(buffer.values["draws"]):
         await buffer.write_tensor(number % regions, float(buffer.rng.choice([0, 0.3, 0.8])))
     assert buffer.events["held"], "no cycle in which data had to stay"
-    several = min(buffer.values["PES"], buffer.values["nodes"]) > 1
-    assert not several or buffer.events["together"], "no rows that end together"
+    many_rows = buffer.values["nodes"] > buffer.values["PES"] > 1
+    assert not many_rows or buffer.events["together"], "no rows that end together"

@@ -91,6 +91,7 @@ def scheduled(
     """Schedule a pass over a matrix whose columns are operand rows, there by bank and address."""
     banks, addresses = bank[matrix.indices], address[matrix.indices]
     schedule = schedule_rows(matrix.indptr, banks, addresses, placement)
+    slots = schedule.slot if placement.pes > 1 else np.zeros_like(schedule.slot)
     columns = [matrix.indices.tolist(), banks.tolist(), addresses.tolist(), matrix.values.tolist()]
     return [
         [
@@ -100,7 +101,7 @@ def scheduled(
             for entry, last, slot in zip(*step, strict=True)
         ]
         for step in zip(
-            schedule.entry.tolist(), schedule.last.tolist(), schedule.slot.tolist(), strict=True
+            schedule.entry.tolist(), schedule.last.tolist(), slots.tolist(), strict=True
         )
     ]
 
