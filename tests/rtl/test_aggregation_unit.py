@@ -59,7 +59,7 @@ def test_power_up_states_on_verilator(tmp_path: Path) -> None:
     ("old", "new"),
     [
         ("base_reg + STRIDE", "base_reg - STRIDE"),
-        ("base_reg       <= {OPERAND", "base_reg       <= base_reg & {OPERAND"),
+        ("base_reg       <= {OPERAND_ADDR_BITS{1'b0}}", "base_reg       <= base_reg"),
         ("fetched_reg + 1'b1", "fetched_reg + 2'd2"),
         ("fetched_reg    <= {EDGE", "fetched_reg    <= fetched_reg | {EDGE"),
         ("word_valid_reg && !hold", "word_valid_reg"),
