@@ -172,3 +172,9 @@ class Bench:
     def read(self, name: str) -> int:
         """Return an output of this cycle; an X in it fails the test."""
         return read(getattr(self.dut, name))
+
+    def parts(self, name: str, bits: int) -> list[int | None]:
+        """Return the parts of an output that are so wide, the lowest first; one with X is None."""
+        text = str(getattr(self.dut, name).value)
+        parts = [text[low : low + bits] for low in range(0, len(text), bits)]
+        return [int(part, 2) if set(part) <= {"0", "1"} else None for part in reversed(parts)]

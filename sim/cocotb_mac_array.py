@@ -1,52 +1,60 @@
 """Bench of `mac_array`: the sums of every row equal the golden functions, three cycles later."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any
 
 import cocotb
+import numpy as np
 from scipy import sparse
 
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.combination_unit import combination_unit
 from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.golden.fixed_point import IntArray, code_range
-from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, settings, unpack
-from sgq_hw.sim.rows import Operation, Record, csr, operations
+from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, settings
+from sgq_hw.sim.rows import Issue, Matrix, draw_placement, issues, loosened, scheduled
 
 LATENCY = 3
 HUB_RECORDS = 40
+MOST_NODES = 24
 OPERANDS = 9
 """Rows of the operand matrix."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished word."""
+    """What leaves because of a step.
+
+    Attributes:
+        chunk: Chunk of its words.
+        end: Whether it is the last one of the pass.
+        words: Row and packed sums of each PE that closes a row.
+    """
 
     chunk: int
-    last_chunk: bool
-    row: int
-    sums: list[int]
+    end: bool
+    words: dict[int, tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """Inputs of one cycle, and what leaves because of it."""
 
     inputs: dict[str, int]
-    result: Result | None
+    result: Result
 
 
 class Array:
-    """The unit: draws passes, sends their operations, checks the outputs in each cycle."""
+    """The unit: draws passes, sends their steps, checks the outputs in each cycle."""
 
     def __init__(self, dut: Any) -> None:
-        self.bench = Bench(dut, known=["result_valid"])
+        self.bench = Bench(dut, known=["result_step", "result_end", "result_valid"])
         self.values = settings()
         self.rng = generator()
         self.aggregate = False
         self.in_flight: deque[Result | None] = deque([None] * LATENCY)
+        self.events: Counter[str] = Counter()
 
     def ranges(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Return the ranges of values and operands of the pass."""
@@ -56,8 +64,8 @@ class Array:
         name = "FEATURE_BITS" if self.aggregate else "WEIGHT_BITS"
         return value, code_range(self.values[name], True)
 
-    def row(self, kind: str) -> list[Record]:
-        """Draw a row whose partial sums stay in the accumulator."""
+    def row(self, kind: str) -> list[tuple[int, int]]:
+        """Draw a row whose partial sums stay in the accumulator, whatever their order."""
         (low, high), operand = self.ranges()
         products = [value * code for value in (low, high) for code in operand]
         acc_low, acc_high = code_range(self.values["ACC_BITS"], True)
@@ -70,67 +78,100 @@ class Array:
         elif count > full:
             count = full
         values = draw_codes(self.rng, low, high, count).tolist()
-        records = [Record(int(self.rng.integers(OPERANDS)), value, True) for value in values]
-        while not records or self.rng.random() < 0.2:
-            records.insert(int(self.rng.integers(len(records) + 1)), Record(0, 0, False))
-        return records
+        return [(int(self.rng.integers(OPERANDS)), value) for value in values]
 
-    def golden(self, rows: list[list[Record]], operands: IntArray) -> IntArray:
+    def golden(self, matrix: Matrix, operands: IntArray) -> IntArray:
         """Return the sums [rows, channels]."""
-        indptr, indices, values = csr(rows)
+        indptr, indices, values = matrix.indptr, matrix.indices, matrix.values
         if self.aggregate:
             weighted = self.values["edge_values"]
             return aggregation_unit(indptr, indices, values if weighted else None, operands)
-        walked = sparse.csr_array((values, indices, indptr), shape=(len(rows), OPERANDS))
+        walked = sparse.csr_array((values, indices, indptr), shape=(indptr.size - 1, OPERANDS))
         return combination_unit(walked, operands, 1 << (self.values["ACC_BITS"] - 1))
 
-    def draw_pass(self) -> list[Step]:
+    def draw_pass(self) -> list[Operation]:
         """Draw a pass of either kind."""
         rng, values = self.rng, self.values
+        lanes, pes, banks = values["LANES"], values["PES"], values["BANKS"]
         self.aggregate = bool(rng.random() < 0.5)
         chunks = int(rng.integers(1, values["CHUNKS"] + 1))
-        lanes = values["LANES"]
         operands = draw_codes(rng, *self.ranges()[1], (OPERANDS, chunks * lanes))
-        kinds = ["empty", "one", "full", "hub", *rng.choice(["empty", "one", "full"], 4)]
-        count = int(rng.integers(1, min(8, (1 << values["ROW_BITS"]) - 1) + 1))
-        rows = [self.row(str(kind)) for kind in rng.permutation(kinds)[:count]]
+        most = min(MOST_NODES, values["nodes"])
+        nodes = int(rng.choice([1, most, rng.integers(1, most + 1)]))
+        hubs = ["hub"] * int(rng.integers(2))
+        kinds = [*hubs, *rng.choice(["empty", "one", "one", "full"], nodes)][:nodes]
+        matrix = Matrix.make([self.row(str(kind)) for kind in rng.permutation(kinds)])
+        placement = draw_placement(rng, nodes, pes)
+        columns = np.arange(OPERANDS)
+        steps = loosened(rng, scheduled(matrix, placement, columns % banks, columns // banks))
+        sums = feature_buffer(self.golden(matrix, operands), lanes, nodes).tolist()
         words = feature_buffer(operands, lanes, OPERANDS)
-        sums = feature_buffer(self.golden(rows, operands), lanes, count)
-        return [
-            self.step(operation, words[operation.address], Result(
-                operation.chunk, operation.last_chunk, operation.row,
-                sums[operation.chunk * count + operation.row].tolist(),
-            ))
-            for operation in operations(rows, chunks, OPERANDS)
-        ]  # fmt: skip
+        bits = values["OPERAND_BITS"]
+        packed = [pack(word, bits) for word in words.tolist()]
 
-    def step(self, operation: Operation, word: IntArray, result: Result) -> Step:
-        """Return the inputs of an operation; what it does not need is junk."""
-        port = "feature" if self.aggregate else "weight"
-        inputs = self.junk() | {
-            "op_valid": 1, "op_mac": int(operation.mac), "op_first": int(operation.first),
-            "op_last": int(operation.last), "op_chunk": operation.chunk,
-            "op_last_chunk": int(operation.last_chunk),
+        rows = placement.nodes
+        closed = [0] * pes
+        found = []
+        for issue in issues(steps, [chunk * OPERANDS for chunk in range(chunks)]):
+            result = Result(issue.chunk, issue.end, {
+                pe: (
+                    closed[pe],
+                    pack(sums[issue.chunk * nodes + rows[closed[pe], pe]], values["ACC_BITS"]),
+                )
+                for pe, record in enumerate(issue.step) if record.last
+            })  # fmt: skip
+            self.events["together"] += len(result.words) > 1
+            found.append(Operation(self.inputs(issue, packed), result))
+            if issue.last_chunk:
+                closed = [
+                    count + record.last for count, record in zip(closed, issue.step, strict=True)
+                ]
+        return found
+
+    def inputs(self, issue: Issue, words: list[int]) -> dict[str, int]:
+        """Return the inputs of a step, given the operand words; what it does not need is junk."""
+        rng, values = self.rng, self.values
+        value_bits, word_bits = values["VALUE_BITS"], values["LANES"] * values["OPERAND_BITS"]
+        inputs = {
+            "op_valid": 1, "op_end": int(issue.end), "op_chunk": issue.chunk,
+            "op_last_chunk": int(issue.last_chunk),
+            "op_mac": pack([record.mac for record in issue.step], 1),
+            "op_last": pack([record.last for record in issue.step], 1),
+            "op_value": pack([
+                record.value if record.mac else draw_bits(rng, value_bits)
+                for record in issue.step
+            ], value_bits),
+            "operand_data": pack([
+                words[issue.base + record.operand] if record.mac else draw_bits(rng, word_bits)
+                for record in issue.step
+            ], word_bits),
         }  # fmt: skip
-        if operation.mac:
-            inputs["op_value"] = pack([operation.value], self.values["VALUE_BITS"])
-            inputs[f"{port}_data"] = pack(word, self.values[f"{port.upper()}_BITS"])
-        return Step(inputs, result if operation.last else None)
+        if values["SLOTS"] > 1:
+            inputs["op_slot"] = pack(
+                [
+                    record.slot if record.mac or record.last else draw_bits(rng, 1)
+                    for record in issue.step
+                ],
+                1,
+            )
+        return inputs
 
     def junk(self) -> dict[str, int]:
-        """Draw what lies on the inputs while no operation comes."""
+        """Draw what lies on the inputs while no step comes."""
         values = self.values
+        pes = values["PES"]
         widths = {
-            "op_mac": 1, "op_first": 1, "op_last": 1, "op_last_chunk": 1,
-            "op_chunk": values["CHUNK_BITS"], "op_value": values["VALUE_BITS"],
-            "weight_data": values["LANES"] * values["WEIGHT_BITS"],
-            "feature_data": values["LANES"] * values["FEATURE_BITS"],
+            "op_end": 1, "op_last_chunk": 1, "op_chunk": values["CHUNK_BITS"], "op_mac": pes,
+            "op_last": pes, "op_value": pes * values["VALUE_BITS"],
+            "operand_data": pes * values["LANES"] * values["OPERAND_BITS"],
         }  # fmt: skip
+        if values["SLOTS"] > 1:
+            widths["op_slot"] = pes
         return {name: draw_bits(self.rng, bits) for name, bits in widths.items()} | {"op_valid": 0}
 
-    async def cycle(self, step: Step | None, restart: int = 0, rst: int = 0) -> None:
-        """Send an operation, or none, and check the outputs."""
-        inputs = self.junk() if step is None else step.inputs
+    async def cycle(self, operation: Operation | None, restart: int = 0, rst: int = 0) -> None:
+        """Send a step, or none, and check the outputs."""
+        inputs = self.junk() if operation is None else operation.inputs
         await self.bench.cycle(
             rst=rst, restart=restart, op_aggregate=int(self.aggregate), **inputs
         )  # fmt: skip
@@ -138,27 +179,30 @@ class Array:
         if rst:
             self.in_flight = deque([None] * LATENCY)
             return
-        self.in_flight.append(None if step is None else step.result)
+        self.in_flight.append(None if operation is None else operation.result)
         self.check(expected)
 
     def check(self, expected: Result | None) -> None:
         """Compare the outputs of this cycle."""
-        read = self.bench.read
-        assert read("result_valid") == (expected is not None), f"cycle {self.bench.cycles}"
+        bench, values = self.bench, self.values
+        where = f"cycle {bench.cycles}: expected {expected}"
+        closes = expected.words if expected else {}
+        assert bench.read("result_step") == (expected is not None), where
+        assert bench.read("result_end") == (expected is not None and expected.end), where
+        assert bench.read("result_valid") == sum(1 << pe for pe in closes), where
         if expected is None:
             return
-        bits, lanes = self.values["ACC_BITS"], self.values["LANES"]
-        got = Result(
-            read("result_chunk"), bool(read("result_last_chunk")), read("result_row"),
-            unpack(read("result_data"), bits, lanes),
-        )  # fmt: skip
-        assert got == expected, f"cycle {self.bench.cycles}: expected {expected}, got {got}"
+        assert bench.read("result_chunk") == expected.chunk, where
+        rows = bench.parts("result_row", values["ROW_BITS"])
+        sums = bench.parts("result_data", values["LANES"] * values["ACC_BITS"])
+        for pe, want in closes.items():
+            assert (rows[pe], sums[pe]) == want, f"{where}, PE {pe}: {rows[pe]}, {sums[pe]}"
 
-    async def run_pass(self, steps: list[Step], gaps: float) -> None:
-        """Announce a pass, now or some cycles ahead, and send it."""
-        ahead: list[Step | None] = [None] * int(self.rng.integers(3))
-        for position, step in enumerate([*ahead, *steps]):
-            await self.cycle(step, restart=int(position == 0))
+    async def run_pass(self, operations: list[Operation], gaps: float) -> None:
+        """Announce a pass some cycles ahead and send it."""
+        ahead: list[Operation | None] = [None] * int(self.rng.integers(1, 4))
+        for position, operation in enumerate([*ahead, *operations]):
+            await self.cycle(operation, restart=int(position == 0))
             while self.rng.random() < gaps:
                 await self.cycle(None)
 
@@ -182,10 +226,11 @@ async def sums_equal_the_golden_functions(dut: Any) -> None:
     for number in range(unit.values["draws"]):
         await unit.drain()
         gaps = 0.0 if number == 0 else float(unit.rng.choice([0, 0.1, 0.5, 0.9]))
-        steps = unit.draw_pass()
-        await unit.run_pass(steps[: 60 if gaps > 0.8 else None], gaps)
+        operations = unit.draw_pass()
+        await unit.run_pass(operations[: 60 if gaps > 0.8 else None], gaps)
     await unit.drain()
     await unit.cycle(None)
+    assert unit.values["PES"] == 1 or unit.events["together"], "no rows that end together"
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
@@ -194,11 +239,11 @@ async def reset_drops_what_is_in_flight(dut: Any) -> None:
     unit = await started(dut)
     for _ in range(6):
         await unit.drain()
-        steps = unit.draw_pass()
+        operations = unit.draw_pass()
         # Where a result is on its way.
-        ends = [at for at, step in enumerate(steps) if step.result]
+        ends = [at for at, operation in enumerate(operations) if operation.result.words]
         cut = int(unit.rng.choice(ends) + unit.rng.integers(1, LATENCY + 1))
-        await unit.run_pass(steps[:cut], 0.0 if unit.rng.random() < 0.5 else 0.2)
-        for step in [*steps[cut:], None, None][: int(unit.rng.integers(1, 3))]:
-            await unit.cycle(step, rst=1)
+        await unit.run_pass(operations[:cut], 0.0 if unit.rng.random() < 0.5 else 0.2)
+        for operation in [*operations[cut:], None, None][: int(unit.rng.integers(1, 3))]:
+            await unit.cycle(operation, rst=1)
         await unit.run_pass(unit.draw_pass(), 0.2)

@@ -1,4 +1,4 @@
-"""The front end of aggregations: edge records, with and without values and empty rows."""
+"""The front end of aggregations: edge words, with and without values and empty rows."""
 
 from pathlib import Path
 
@@ -15,22 +15,30 @@ from tests.rtl.unit_runs import (
 
 NODES = 11
 DESIGNS: dict[str, dict[str, object]] = {
-    "factored": {"normalisation": "factored", "self_loops": True, "lanes": 4, "hidden": 7},
-    "edge-bubbles": {"normalisation": "edge", "self_loops": False, "lanes": 2, "hidden": 9},
-    "bubbles-one-chunk": {"normalisation": "factored", "self_loops": False, "lanes": 16},
-    "edge-wide": {"normalisation": "edge", "self_loops": True, "lanes": 5, "max_bits": 16},
-    "one-node": {"nodes": 1, "lanes": 3, "normalisation": "factored", "self_loops": False},
-}
+    "pe1-factored": {"normalisation": "factored", "self_loops": True, "lanes": 4, "hidden": 7},
+    "pe1-edge-bubbles": {"normalisation": "edge", "self_loops": False, "lanes": 2, "hidden": 9},
+    "pe1-one-node": {"nodes": 1, "lanes": 3, "normalisation": "factored", "self_loops": False},
+    "pe2-edge": {
+        "pes": 2, "normalisation": "edge", "self_loops": False, "lanes": 2, "hidden": 9,
+    },
+    "pe2-one-chunk": {"pes": 2, "normalisation": "factored", "self_loops": True, "lanes": 16},
+    "pe8-edge": {
+        "pes": 8, "normalisation": "edge", "lanes": 5, "max_bits": 16, "hidden": 12, "nodes": 21,
+    },
+    "pe8-few-nodes": {"pes": 8, "normalisation": "factored", "lanes": 2, "nodes": 3},
+}  # fmt: skip
 
 
 def job(name: str, draws: int = 12) -> UnitRun:
     options: dict[str, object] = {"nodes": NODES, "layers": 2, **DESIGNS[name]}
-    if options["nodes"] == NODES:
-        options["capacity"] = {"edges": NODES * NODES, "row_edges": NODES}
+    nodes = options["nodes"]
+    assert isinstance(nodes, int)
+    # As many words as the fullest graph takes, with a record in each, and what is loosened.
+    options["capacity"] = {"edges": nodes * nodes, "row_edges": nodes, "edge_words": 2 * nodes**2}
     design = random_design(41, **options)
     settings = {
         "draws": draws,
-        "nodes": design.capacity.nodes,
+        "nodes": nodes,
         "CHUNKS": max(step.chunks for step in design.passes if step.front == "aggregate"),
         "has_bubbles": design.edge_record.find("valid") is not None,
         "record": [(field.name, field.bits, field.low) for field in design.edge_record.fields],
@@ -44,20 +52,26 @@ def test_designs_on_icarus(name: str, tmp_path: Path) -> None:
 
 
 def test_power_up_states_on_verilator(tmp_path: Path) -> None:
-    run_unit(job("edge-bubbles"), "verilator", tmp_path)
+    run_unit(job("pe2-edge"), "verilator", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("feature_addr_reg + STRIDE", "feature_addr_reg - STRIDE"),
+        ("base_reg + STRIDE", "base_reg - STRIDE"),
+        ("base_reg       <= {OPERAND_ADDR_BITS{1'b0}}", "base_reg       <= base_reg"),
         ("fetched_reg + 1'b1", "fetched_reg + 2'd2"),
-        ("record_valid_reg && !hold", "record_valid_reg"),
-        ("issue && record_valid", "issue || record_valid"),
-        ("first_reg        <= record_last", "first_reg        <= !record_last"),
+        ("fetched_reg    <= {EDGE", "fetched_reg    <= fetched_reg | {EDGE"),
+        ("word_valid_reg && !hold", "word_valid_reg"),
+        ("word_valid_reg <= 1'b0", "word_valid_reg <= word_valid_reg"),
+        ("assign step_valid      = active && ", "assign step_valid      = "),
         ("chunk_reg == last_chunk", "chunk_reg >= last_chunk - 1'b1"),
-        ("op_valid_reg <= 1'b0;", "op_valid_reg <= issue;"),
+        ("word_final_reg && step_last_chunk", "word_final_reg"),
+        ("fetched_next == num_words", "fetched_reg == num_words"),
+        ("step_mac[pe]  = edge_valid", "step_mac[pe]  = 1'b1"),
+        ("step_slot[pe] = edge_slot", "step_slot[pe] = !edge_slot"),
+        ("edge_data[pe*RECORD_BITS", "edge_data[(PES-1-pe)*RECORD_BITS"),
     ],
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
-    expect_failure_of(mutated(job("edge-bubbles", 6), old, new), tmp_path)
+    expect_failure_of(mutated(job("pe2-edge", 6), old, new), tmp_path)

@@ -13,20 +13,37 @@ from tests.rtl.unit_runs import (
     unit_run,
 )
 
+NODES = 20
 DESIGNS: dict[str, dict[str, object]] = {
-    "lanes1-binary": {"lanes": 1, "inputs": "binary", "normalisation": "factored", "layers": 2},
-    "lanes5-edge": {"lanes": 5, "normalisation": "edge", "max_bits": 16, "hidden": 12},
-    "lanes16-one-chunk": {"lanes": 16, "hidden": 7, "normalisation": "factored", "max_bits": 8},
-    "lanes8-edge-one-chunk": {"lanes": 8, "layers": 1, "classes": 8, "normalisation": "edge"},
-}
-CHUNKS = {"lanes1-binary": True, "lanes5-edge": True}
+    "pe1-lanes1-binary": {
+        "lanes": 1, "inputs": "binary", "normalisation": "factored", "layers": 2,
+    },
+    "pe1-lanes8-edge-one-chunk": {
+        "lanes": 8, "layers": 1, "classes": 8, "normalisation": "edge",
+    },
+    "pe2-lanes5-edge": {
+        "pes": 2, "lanes": 5, "normalisation": "edge", "max_bits": 16, "hidden": 12,
+    },
+    "pe2-row-each": {
+        "pes": 2, "lanes": 3, "hidden": 5, "normalisation": "factored", "nodes": 2,
+    },
+    "pe8-lanes3": {"pes": 8, "lanes": 3, "hidden": 7, "normalisation": "factored"},
+    "pe8-lanes16-one-chunk": {
+        "pes": 8, "lanes": 16, "hidden": 7, "normalisation": "factored", "max_bits": 8,
+    },
+}  # fmt: skip
+SEVERAL_CHUNKS = {"pe1-lanes1-binary", "pe2-lanes5-edge", "pe2-row-each", "pe8-lanes3"}
 
 
 def job(name: str, draws: int = 12) -> UnitRun:
-    design = random_design(21, nodes=20, **DESIGNS[name])
-    edge_values = design.manifest.edge is not None
-    assert (max(step.chunks for step in design.passes) > 1) == CHUNKS.get(name, False)
-    return unit_run("mac_array", design, {"edge_values": edge_values, "draws": draws})
+    design = random_design(21, **{"nodes": NODES, **DESIGNS[name]})
+    assert (max(step.chunks for step in design.passes) > 1) == (name in SEVERAL_CHUNKS)
+    settings = {
+        "edge_values": design.manifest.edge is not None,
+        "nodes": design.capacity.nodes,
+        "draws": draws,
+    }
+    return unit_run("mac_array", design, settings)
 
 
 @pytest.mark.parametrize("name", list(DESIGNS))
@@ -35,7 +52,7 @@ def test_designs_on_icarus(name: str, tmp_path: Path) -> None:
 
 
 def test_power_up_states_on_verilator(tmp_path: Path) -> None:
-    run_unit(job("lanes5-edge"), "verilator", tmp_path)
+    run_unit(job("pe2-lanes5-edge"), "verilator", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -43,11 +60,37 @@ def test_power_up_states_on_verilator(tmp_path: Path) -> None:
     [
         ("base + term", "base - term"),
         ("operand_product * value_product", "operand_product + value_product"),
-        ("valid_s2_reg & last_s2_reg", "valid_s2_reg & first_s2_reg"),
+        ("last_s3_reg & {PES", "~last_s3_reg & {PES"),
         ("first_s2_reg[pe] ?", "!first_s2_reg[pe] ?"),
+        ("mac_s2_reg[pe]\n", "1'b1\n"),
         ("row_reg + 1'b1", "row_reg + 2'd2"),
-        ("valid_s3_reg <= {PES{1'b0}}", "valid_s3_reg <= valid_s2_reg & last_s2_reg"),
+        ("last_s3_reg[pe] && last_chunk", "last_chunk"),
+        ("last_s3_reg[pe] && last_chunk_s3_reg", "last_s3_reg[pe]"),
+        ("row_reg <= {ROW_BITS{1'b0}}", "row_reg <= row_reg"),
+        ("valid_s3_reg && end_s3_reg", "valid_s3_reg"),
+        ("valid_s3_reg <= 1'b0", "valid_s3_reg <= valid_s2_reg"),
+        # Slots and open rows.
+        ("{slot_s2_reg[pe], chunk", "{1'b0, chunk"),
+        ("{slot_s2_reg[pe], chunk_s2_reg}", "{slot_s2_reg[pe], {CHUNK_BITS{1'b0}}}"),
+        ("(~op_slot & open0_reg)", "(op_slot & open0_reg)"),
+        ("op_valid && op_last_chunk", "op_valid"),
+        ("op_valid && op_last_chunk", "op_last_chunk"),
+        ("(op_mac & op_slot)) & ~(op_last", "(op_mac & op_slot)) & (op_last"),
+        ("(open0_reg | (op_mac & ~op_slot))", "(open0_reg | ~op_slot)"),
+        ("open0_reg <= {PES{1'b0}}", "open0_reg <= open0_reg"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("pe2-lanes5-edge", 4), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("(open_reg | op_mac) & ~op_last", "(open_reg | op_mac)"),
+        ("open_reg  <= {PES{1'b0}}", "open_reg  <= open_reg"),
+        ("aggregate_s1_reg ?", "!aggregate_s1_reg ?"),
     ],
 )
-def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
-    expect_failure_of(mutated(job("lanes5-edge", 4), old, new), tmp_path)
+def test_a_planted_fault_with_one_element_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("pe1-lanes1-binary", 4), old, new), tmp_path)
