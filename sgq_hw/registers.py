@@ -54,9 +54,9 @@ REGISTERS = (
     (0x1C, "STREAM_BITS", "RO", "bits of a beat"),
     (0x20, "PASSES", "RO", "passes of the network"),
     (0x24, "NODE_CAPACITY", "RO", "nodes that fit"),
-    (0x28, "EDGE_CAPACITY", "RO", "edge records that fit"),
+    (0x28, "EDGE_CAPACITY", "RO", "edge words (a record of each PE) that fit"),
     (0x2C, "NODES", "RO", "nodes of the loaded graph"),
-    (0x30, "EDGES", "RO", "edge records of the loaded graph"),
+    (0x30, "EDGES", "RO", "edge words of the loaded graph"),
 )
 
 
@@ -69,7 +69,7 @@ def register_map(design: Design) -> tuple[Register, ...]:
         "STREAM_BITS": design.stream_bits,
         "PASSES": len(design.passes),
         "NODE_CAPACITY": design.capacity.nodes,
-        "EDGE_CAPACITY": design.capacity.edges,
+        "EDGE_CAPACITY": design.capacity.edge_words,
     }
     expressions = {name: f"32'd{value}" for name, value in constants.items()} | {
         "ID": f"32'h{IDENTITY:08X}",
@@ -124,5 +124,7 @@ ERROR_TEXTS = {
     "ERR_ROW_COUNT": "another number of rows than the graph has nodes",
     "ERR_ROW_LENGTH": "more entries in a row than the accumulators are sized for",
     "ERR_NOT_LOADED": "an inference before every memory was loaded",
-    "ERR_WORD_COUNT": "a load packet with another number of words than its target takes",
+    "ERR_WORD_COUNT": "a packet without words, or with more or fewer than its target takes",
+    "ERR_BANK": "two records of a step that read different words of one bank",
+    "ERR_SLOT": "a row that is closed in the slot of the row after it",
 }
