@@ -215,7 +215,7 @@ async def an_abort_at_any_moment(dut: Any) -> None:
         return
     rng, rows = world.rng, -(-40 // world.info["chunks"])
     nobody = itertools.repeat(True)
-    for moment, pattern in itertools.product(range(0, 66, 3), ("none", "p50", "p90", "nobody")):
+    for moment, pattern in itertools.product(range(0, 66, 5), ("none", "p50", "p90", "nobody")):
         world.sink.pause = nobody if pattern == "nobody" else pause_pattern(pattern)
         latency = int(rng.integers(1, PIPELINE, endpoint=True))
         # The queue may hold the words of an inference before.
@@ -237,7 +237,7 @@ async def an_abort_at_any_moment(dut: Any) -> None:
         world.sink.pause = pause_pattern("none" if pattern == "nobody" else pattern)
         world.add_inference(rows)
         await world.run(1.0, latency)
-    assert world.cuts > 20
+    assert world.cuts > 10
     # All room is free again.
     world.claims = 0
     world.sink.pause = nobody
