@@ -17,7 +17,6 @@ from sgq_hw.records import RecordFormat
 MAX_LANES = 64
 PES_CHOICES = (1, 2, 4, 8, 16, 32, 64)
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
-DEFAULT_STREAM_BITS = 64
 FIFO_ADDR_BITS = 5
 COUNTER_BITS = 48
 MIN_BLOCK_DEPTH = 33
@@ -58,6 +57,17 @@ def address_bits(words: int) -> int:
 def count_bits(largest: int) -> int:
     """Return the bits that count from 0 to `largest`."""
     return max(1, largest.bit_length())
+
+
+def check_pes(pes: int) -> None:
+    """Refuse a number of processing elements that cannot be built.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if pes not in PES_CHOICES:
+        choices = ", ".join(map(str, PES_CHOICES))
+        raise InputError(f"--pes: {pes} is none of {choices}")
 
 
 def bank_count(pes: int) -> int:
@@ -411,7 +421,7 @@ def make_design(
     lanes: int,
     capacity: Capacity,
     pes: int = 1,
-    stream_bits: int = DEFAULT_STREAM_BITS,
+    stream_bits: int,
     sparse_input: bool = True,
     rom: bool = False,
 ) -> Design:
@@ -420,9 +430,7 @@ def make_design(
     Raises:
         InputError: an option outside its range, or a network that cannot be built.
     """
-    if pes not in PES_CHOICES:
-        choices = ", ".join(map(str, PES_CHOICES))
-        raise InputError(f"--pes: {pes} is none of {choices}")
+    check_pes(pes)
     if rom and pes > 1:
         raise InputError(f"--rom: with {pes} processing elements; only with --pes 1")
     if not 1 <= lanes <= MAX_LANES:

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from sgq_hw.bundle import Bundle, load_bundle
-from sgq_hw.design import DEFAULT_STREAM_BITS, Design, make_design
+from sgq_hw.cycles import inference_cycles
+from sgq_hw.design import STREAM_BITS_CHOICES, Design, check_pes, make_design
 from sgq_hw.errors import InputError
 from sgq_hw.jobs import inference_job
 from sgq_hw.lowering import Capacity
@@ -24,11 +25,12 @@ from sgq_hw.render import UNITS, parameters, render
 from sgq_hw.words import hex_lines, write_lines
 
 FOLDER_FORMAT = "sgq-hw-design"
-FOLDER_VERSION = 1
+FOLDER_VERSION = 2
 DESIGN_FILE = "design.json"
 BUNDLE_FILE = "bundle.npz"
 SCHEDULE_ROOM = 1.1
 """Edge words for a graph of asked-for size, over those of a schedule without an idle slot."""
+MIN_DEFAULT_STREAM_BITS = 64
 MAX_SPARSE_FRACTION = 0.75
 """Above this density complete input rows take fewer stream bits, and hardly more cycles."""
 
@@ -99,6 +101,7 @@ def default_capacity(
     Raises:
         InputError: an unknown name, or less than the bundle's own graph needs.
     """
+    check_pes(pes)
     workload = bundle.workload
     values = {
         "nodes": workload.num_nodes,
@@ -136,21 +139,34 @@ def design_for(
     *,
     pes: int = 1,
     lanes: int = 16,
-    stream_bits: int = DEFAULT_STREAM_BITS,
+    stream_bits: int | None = None,
     sparse_input: bool | None = None,
     rom: bool = False,
     capacity: dict[str, int] | None = None,
 ) -> Design:
-    """Size an accelerator for a bundle; see `make_design`."""
-    return make_design(
+    """Size an accelerator for a bundle; see `make_design`.
+
+    Without `stream_bits` the streams are as narrow as they can be, from 64 bits on, without
+    costing cycles.
+    """
+    design = make_design(
         bundle.network.manifest,
         pes=pes,
         lanes=lanes,
-        stream_bits=stream_bits,
+        stream_bits=STREAM_BITS_CHOICES[-1] if stream_bits is None else stream_bits,
         sparse_input=default_sparse_input(bundle) if sparse_input is None else sparse_input,
         rom=rom,
         capacity=default_capacity(bundle, capacity, pes),
     )
+    if stream_bits is not None:
+        return design
+    best = inference_cycles(design, bundle.workload)
+    narrower = (
+        replace(design, stream_bits=bits)
+        for bits in STREAM_BITS_CHOICES
+        if bits >= MIN_DEFAULT_STREAM_BITS
+    )
+    return next(d for d in narrower if inference_cycles(d, bundle.workload) == best)
 
 
 def rom_sizes(design: Design, bundle: Bundle) -> tuple[int, int]:
@@ -256,7 +272,7 @@ def generate(
     *,
     pes: int = 1,
     lanes: int = 16,
-    stream_bits: int = DEFAULT_STREAM_BITS,
+    stream_bits: int | None = None,
     sparse_input: bool | None = None,
     rom: bool = False,
     capacity: dict[str, int] | None = None,
@@ -269,7 +285,7 @@ def generate(
         folder: Replaced if this program wrote it, or with `force`.
         pes: Processing elements, a power of two up to 64.
         lanes: Lanes, 1 to 64.
-        stream_bits: Bits of a stream beat.
+        stream_bits: Bits of a stream beat, or None for the narrowest that costs no cycles.
         sparse_input: Records of stored inputs (True), complete rows (False), or by density.
         rom: Bake parameters and graph in instead of loading them.
         capacity: Capacities above the graph's own: nodes, edges, row_edges, row_nonzeros.
@@ -323,7 +339,10 @@ def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) ->
     if unit not in UNITS:
         raise InputError(f"--unit: unknown '{unit}'; known: {', '.join(UNITS)}")
     bundle = load_bundle(bundle_path)
-    texts = render(design_for(bundle, **options), bundle_hash(bundle_path), unit=unit)
+    design = design_for(bundle, **options)
+    if unit == "output_buffer" and design.pes == 1:
+        raise InputError("--unit: output_buffer: only designs with --pes 2 or more have it")
+    texts = render(design, bundle_hash(bundle_path), unit=unit)
     for name, text in texts.items():
         write_lines(folder / name, text.splitlines())
     return [folder / name for name in texts]

@@ -20,9 +20,8 @@ WINDOW: Final = 16
 NOTHING: Final = -1
 EMPTY_ROW: Final = -2
 
-# Ranks of a record: above any count of records, and above that.
-OLDER_ROW: Final = 1 << 40
-SAME_WORD: Final = 1 << 41
+# Above the rank of a record whose bank is free: the number of open records that want the bank.
+SAME_WORD: Final = 1 << 62
 
 
 class Work(NamedTuple):
@@ -149,9 +148,12 @@ def _read(work: Work, state: _State, pe: int, at: int) -> None:
 
 @_compiled
 def _choose(work: Work, state: _State, pe: int) -> bool:
-    """Let a PE read its best record; False where all their banks deliver other words."""
-    best, best_rank = NOTHING, -1
+    """Let a PE read its best record; False where the banks of all deliver other words.
+
+    Of the older row, if possible: the sooner it closes, the sooner a full one opens to choose from.
+    """
     for younger in range(2):
+        best, best_rank = NOTHING, -1
         first, end = _candidates(work, state, pe, younger)
         for at in range(first, end):
             entry = work.entries[at]
@@ -162,14 +164,12 @@ def _choose(work: Work, state: _State, pe: int) -> bool:
                 rank = state.wanted[bank]
             else:
                 continue
-            if younger == 0:  # the sooner it closes, the sooner a full row opens to choose from
-                rank += OLDER_ROW
             if rank > best_rank:
                 best, best_rank = at, rank
-    if best == NOTHING:
-        return False
-    _read(work, state, pe, best)
-    return True
+        if best != NOTHING:
+            _read(work, state, pe, best)
+            return True
+    return False
 
 
 @_compiled

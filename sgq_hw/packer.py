@@ -189,6 +189,11 @@ def target_words(design: Design, bundle: Bundle, target: LoadTarget) -> Words:
         return pack_words(_weight_codes(design, bundle), design.weight_bits)
     if target.kind == "channels":
         return _channel_words(design, bundle)
+    return _graph_words(design, workload, target)
+
+
+def _graph_words(design: Design, workload: Workload, target: LoadTarget) -> Words:
+    """Return the words of a load packet that belongs to the graph."""
     if target.kind == "graph":
         steps = map_workload(workload, design.pes).edges.steps
         return pack_words(np.array([[workload.num_nodes, steps]]), 32)

@@ -80,7 +80,8 @@ def scheduled_records(
 
     Args:
         schedule: What every PE does in every step.
-        banks, addresses: Operand row of each CSR entry, int64 [entries].
+        banks: Bank of each CSR entry's operand row, int64 [entries].
+        addresses: Its address there, int64 [entries].
         values: Code of each entry, or None where the record has no value.
         record: Format; without a `valid` field empty rows cannot be coded.
 

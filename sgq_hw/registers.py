@@ -54,7 +54,7 @@ REGISTERS = (
     (0x1C, "STREAM_BITS", "RO", "bits of a beat"),
     (0x20, "PASSES", "RO", "passes of the network"),
     (0x24, "NODE_CAPACITY", "RO", "nodes that fit"),
-    (0x28, "EDGE_CAPACITY", "RO", "edge words (a record of each PE) that fit"),
+    (0x28, "EDGE_CAPACITY", "RO", "edge words that fit"),
     (0x2C, "NODES", "RO", "nodes of the loaded graph"),
     (0x30, "EDGES", "RO", "edge words of the loaded graph"),
 )
@@ -124,7 +124,7 @@ ERROR_TEXTS = {
     "ERR_ROW_COUNT": "another number of rows than the graph has nodes",
     "ERR_ROW_LENGTH": "more entries in a row than the accumulators are sized for",
     "ERR_NOT_LOADED": "an inference before every memory was loaded",
-    "ERR_WORD_COUNT": "a packet without words, or with more or fewer than its target takes",
-    "ERR_BANK": "two records of a step that read different words of one bank",
-    "ERR_SLOT": "a row that is closed in the slot of the row after it",
+    "ERR_WORD_COUNT": "a packet with another number of words than its target takes, or none",
+    "ERR_BANK": "two processing elements read different words of a bank in one cycle",
+    "ERR_SLOT": "a record for an open row that cannot be, or rows closed out of order",
 }

@@ -1,4 +1,4 @@
-"""Bench of input_unpacker: beats of the packer, good and broken, against a decoder of bits."""
+"""Bench of input_unpacker: payloads, good and broken, every output compared in every cycle."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from sgq_hw.sim.bench import Bench, draw_bits, generator, pack, settings
+from sgq_hw.sim.bench import Bench, draw_bits, generator, settings
 
-ERR_EARLY_TLAST, ERR_LATE_TLAST, ERR_INDEX, ERR_ROW_LENGTH = 3, 4, 5, 7
-ELEMENT = ("mac", "last", "final", "index", "value")
+ERR_EARLY_TLAST, ERR_LATE_TLAST = 3, 4
+HANDSHAKES = ("beat_ready", "word_valid", "done", "error")
 
 Beat = tuple[int, int]
 """Data and TLAST."""
@@ -21,57 +21,48 @@ class Payload:
     """What a payload decodes to.
 
     Attributes:
-        elements: Mac, last, final, index (None where nothing is added), value of each record.
+        words: The words that come out.
+        final: Whether the last of them is the payload's last.
         beats: Beats that are taken.
         code: Error code, 0 for a good payload.
-        ended: Whether TLAST was among them.
+        ended: Whether TLAST was among the beats.
     """
 
-    elements: list[tuple[int | None, ...]]
+    words: list[int]
+    final: bool
     beats: int
     code: int
     ended: int
 
 
-def decode(beats: list[Beat], rows: int, info: dict[str, Any]) -> Payload:
-    """Decode records one by one until the last row or the first fault."""
-    fields: dict[str, tuple[int, int]] = info["fields"]
-    width, per_beat = info["record_bits"], info["stream_bits"] // info["record_bits"]
-    elements: list[tuple[int | None, ...]] = []
-    length = 0
-    for position, (data, tlast) in enumerate(beats):
-        for slot in range(per_beat):
-            record = data >> slot * width
-            part = {name: record >> low & (1 << bits) - 1 for name, (low, bits) in fields.items()}
-            mac = part.get("valid", 1)
-            index = part.get("address", length)
-            ends = part.get("last", int(length == info["channels"] - 1))
-            value = part.get("value", 1)
-            if info["signed"] and value >> info["value_bits"] - 1:
-                value -= 1 << info["value_bits"]
-            final = int(ends and rows == 1)
-            elements.append((mac, ends, final, *((index, value) if mac else (None, None))))
-            code = 0
-            if mac and index >= info["channels"]:
-                code = ERR_INDEX
-            elif mac and info["sparse"] and length == info["row_nonzeros"]:
-                code = ERR_ROW_LENGTH
-            elif final and not tlast:
-                code = ERR_LATE_TLAST
-            elif tlast and not final and slot == per_beat - 1:
-                code = ERR_EARLY_TLAST
-            if code or final:
-                return Payload(elements, position + 1, code, tlast)
-            length = 0 if ends else length + mac
-            rows -= ends
+def decode(beats: list[Beat], count: int, info: dict[str, Any]) -> Payload:
+    """Decode words one by one until the last or the first fault."""
+    bits, width = info["STREAM_BITS"], info["INPUT_WORD_BITS"]
+    words: list[int] = []
+    gathered = held = 0
+    for position, (data, tlast) in enumerate(beats, 1):
+        gathered |= data << held * bits
+        held += 1
+        if held < info["BEATS_PER_WORD"]:
+            if tlast:
+                return Payload(words, False, position, ERR_EARLY_TLAST, 1)
+            continue
+        for _ in range(info["WORDS_PER_BEAT"]):
+            words.append(gathered & (1 << width) - 1)
+            gathered >>= width
+            if len(words) == count:
+                return Payload(words, True, position, 0 if tlast else ERR_LATE_TLAST, tlast)
+        if tlast:
+            return Payload(words, False, position, ERR_EARLY_TLAST, 1)
+        gathered = held = 0
     raise ValueError("a payload without an end")
 
 
 class Feeder:
-    """Plays the loader (beats) and the front end (elements), each at its own pace."""
+    """Plays the loader (beats) and the front end (words), each at its own pace."""
 
     def __init__(self, dut: Any) -> None:
-        self.bench = Bench(dut, known=["beat_ready", "element_valid", "done", "error"])
+        self.bench = Bench(dut, known=HANDSHAKES)
         self.rng = generator()
         self.info = settings()
         self.stalls: Counter[str] = Counter()
@@ -80,180 +71,184 @@ class Feeder:
     async def start(self) -> None:
         """Reset with idle inputs."""
         await self.bench.start(
-            start=0, num_rows=0, beat_data=0, beat_last=0, beat_valid=0, element_ready=0
+            start=0, num_words=1, beat_data=0, beat_last=0, beat_valid=0, word_ready=0
         )
 
-    def element(self) -> tuple[int | None, ...]:
-        """Read the element that is offered."""
-        mac, last, final = (self.bench.read(f"element_{name}") for name in ELEMENT[:3])
-        if not mac:
-            return mac, last, final, None, None
-        value = self.bench.read("element_value")
-        bits = self.info["VALUE_BITS"]
-        value -= value >> bits - 1 << bits
-        return mac, last, final, self.bench.read("element_index"), value
+    def junk(self) -> Beat:
+        """Return what lies on the wires while no beat is valid."""
+        return draw_bits(self.rng, self.info["STREAM_BITS"]), draw_bits(self.rng, 1)
 
     async def idle(self, cycles: int) -> None:
         """Offer beats that nobody asked for: none is taken, nothing is reported."""
         for _ in range(cycles):
+            data, tlast = self.junk()
             await self.bench.cycle(
-                start=0, beat_valid=1, beat_last=draw_bits(self.rng, 1), element_ready=1,
-                beat_data=draw_bits(self.rng, self.info["stream_bits"]),
-            )  # fmt: skip
-            for name in ("beat_ready", "element_valid", "done", "error"):
+                start=0, beat_valid=1, beat_data=data, beat_last=tlast, word_ready=1
+            )
+            for name in HANDSHAKES:
                 assert not self.bench.read(name), f"{name} without an inference"
 
     async def run(
-        self, beats: list[Beat], rows: int, gap: float, stall: float, abort: int | None = None
+        self,
+        beats: list[Beat],
+        count: int,
+        gap: float,
+        stall: float,
+        abort: int | None = None,
+        use: int | None = None,
     ) -> int:
         """Play one payload and compare all of it; returns the cycles from its start to its end.
 
         Args:
             beats: The payload.
-            rows: Its rows.
+            count: Its words.
             gap: Share of cycles in which no beat is offered.
-            stall: Share of cycles in which no element is taken.
-            abort: Reset after this number of elements.
-        """
+            stall: Share of cycles in which no word is taken.
+            abort: Reset after this number of beats.
+            use: Instead of random stalls a word is taken in the cycle of this number.
+        """  # fmt: skip
         bench, rng = self.bench, self.rng
-        want = decode(beats, rows, self.info)
-        taken = sent = 0
+        per_word, per_beat = self.info["BEATS_PER_WORD"], self.info["WORDS_PER_BEAT"]
+        want = decode(beats, count, self.info)
+        taken = sent = used = 0
+        arrived = 0  # words that are complete; one cycle later the first of them is offered
         offered = False
-        held: tuple[int | None, ...] | None = None
-        available = 0  # records that have been taken in and are still there
-        await bench.cycle(start=1, num_rows=rows, beat_valid=0, element_ready=0)
+        await bench.cycle(start=1, num_words=count, beat_valid=0, word_ready=0)
         first = bench.cycles
-        while taken < len(want.elements):
-            if taken == abort:
-                await bench.reset(1, beat_valid=0, start=0, element_ready=0)
+        while taken < len(want.words) or sent < want.beats:
+            if sent == abort:
+                await bench.reset(1, beat_valid=0, start=0, word_ready=0)
                 return 0
             offered = offered or (rng.random() >= gap and sent < len(beats))
             data, tlast = beats[sent] if offered else self.junk()
-            ready = int(rng.random() >= stall)
+            ready = int(rng.random() >= stall if use is None else used >= use - 1)
             await bench.cycle(
-                start=0, num_rows=draw_bits(rng, self.info["ROW_BITS"]), beat_valid=int(offered),
-                beat_data=data, beat_last=tlast, element_ready=ready,
+                start=0, num_words=draw_bits(rng, 32), beat_valid=int(offered), beat_data=data,
+                beat_last=tlast, word_ready=ready,
             )  # fmt: skip
             assert bench.read("done") == bench.read("error") == 0
-            valid = bench.read("element_valid")
-            # The latency: an element is there one cycle after its beat, and stays until taken.
-            assert valid == int(available > 0), f"element {taken}: valid is {valid}"
+            valid = arrived > taken
+            assert bench.read("word_valid") == valid, f"word {taken}: not {valid}"
+            take = valid and ready
+            completes = sent % per_word == per_word - 1
+            room = sent < want.beats and (not completes or arrived - taken == take)
+            assert bench.read("beat_ready") == room, f"beat {sent}: not {room}"
             if valid:
-                have = self.element()
-                assert have == want.elements[taken], f"element {taken}: {have}"
-                assert held in (None, have)
-                held = None if ready else have
-                self.stalls["elements"] += not ready
-                taken += ready
-                available -= ready
-            accepted = offered and bench.read("beat_ready")
-            self.stalls["beats"] += offered and not accepted
-            assert not accepted or available == 0
-            if accepted:
+                assert bench.read("word_data") == want.words[taken], f"word {taken}"
+                final = want.final and taken == len(want.words) - 1
+                assert bench.read("word_final") == final, f"word {taken}"
+                self.stalls["words"] += not ready
+            used = 0 if take else used + valid
+            taken += take
+            self.stalls["beats"] += offered and not room
+            if offered and room:
                 sent += 1
                 offered = False
-                per_beat = self.info["stream_bits"] // self.info["record_bits"]
-                available = min(per_beat, len(want.elements) - taken)
+                if completes:
+                    arrived = min(arrived + per_beat, len(want.words))
         last = bench.cycles
-        await self.finish(want, sent)
+        await self.finish(want)
         return last - first
 
-    def junk(self) -> Beat:
-        """Return what lies on the wires while no beat is valid."""
-        return draw_bits(self.rng, self.info["stream_bits"]), draw_bits(self.rng, 1)
-
-    async def finish(self, want: Payload, sent: int) -> None:
+    async def finish(self, want: Payload) -> None:
         """Compare how the payload ends: one cycle of done or error, then silence."""
         bench = self.bench
-        await bench.cycle(beat_valid=1, element_ready=1)
-        assert sent == want.beats
+        if want.beats % self.info["BEATS_PER_WORD"]:
+            # A word that was cut off is noticed when none is before it: a cycle later.
+            await self.idle(1)
+        await bench.cycle(beat_valid=1, word_ready=1)
         have = (bench.read("done"), bench.read("error"))
         assert have == (int(want.code == 0), int(want.code != 0)), f"not code {want.code}"
         if want.code:
             assert bench.read("error_code") == want.code
         assert bench.read("ended") == want.ended
         assert not bench.read("beat_ready")
+        assert not bench.read("word_valid")
         self.codes[want.code] += 1
         await self.idle(3)
 
 
-def packets(info: dict[str, Any]) -> list[tuple[list[Beat], int]]:
-    """Return the packer's payloads with their rows."""
-    return [([(int(d, 16), t) for d, t in beats], rows) for beats, rows in info["payloads"]]
+def payloads(info: dict[str, Any]) -> list[tuple[list[Beat], int]]:
+    """Return beats and number of words of each payload."""
+    found = []
+    for words, beats in info["payloads"]:
+        sent = [(int(data, 16), last) for data, last in beats]
+        assert decode(sent, len(words), info).words == [int(word, 16) for word in words]
+        found.append((sent, len(words)))
+    return found
 
 
-def broken(
-    beats: list[Beat], rng: np.random.Generator, info: dict[str, Any], turn: int
-) -> list[Beat]:
-    """Return a payload with one thing wrong, each kind in turn; it always ends."""
-    bits, width = info["stream_bits"], info["record_bits"]
-    found = list(beats)
-    at = int(rng.integers(len(found)))
-    data, tlast = found[at]
-    how = turn % (5 if info["sparse"] else 4)
-    if how == 0:
-        found[at] = (data ^ 1 << int(rng.integers(bits)), tlast)
-    elif how == 1:
-        found = [*found[:at], (data, 1)]
-    elif how == 2:
+def broken(beats: list[Beat], rng: np.random.Generator) -> list[Beat]:
+    """Return a payload with TLAST too early or too late; it always ends."""
+    at = int(rng.integers(len(beats)))
+    found = [*beats[:at], (beats[at][0], 1)] if rng.random() < 0.6 else list(beats)
+    if rng.random() < 0.5:
         found[-1] = (found[-1][0], 0)
-    elif how == 3:
-        found[at] = (draw_bits(rng, bits), tlast)
-    else:
-        # Without its end a row grows beyond what fits.
-        ends = pack([1 << info["fields"]["last"][0]] * (bits // width), width)
-        found[at:] = [(data & ~ends, tlast) for data, tlast in found[at:]]
-    return [*found, *[(0, 0)] * 40, (0, 1)]
+    return [*found, *[(0, 0)] * int(rng.integers(9)), (0, 1), *[(0, 0)] * 9, (0, 1)]
 
 
 RATES = (0.0, 0.3, 0.9)
 
 
 @cocotb.test()
-async def payloads_of_the_packer(dut: Any) -> None:
-    """Every pace of beats and elements; without pauses one record a cycle."""
+async def payloads_of_words(dut: Any) -> None:
+    """Every pace of beats and words; without pauses one word, or one beat of it, a cycle."""
     feeder = Feeder(dut)
     await feeder.start()
-    for beats, rows in packets(feeder.info):
-        assert decode(beats, rows, feeder.info).code == 0
+    per_word = feeder.info["BEATS_PER_WORD"]
+    for beats, count in payloads(feeder.info):
         for gap in RATES:
             for stall in RATES:
-                spent = await feeder.run(beats, rows, gap, stall)
+                spent = await feeder.run(beats, count, gap, stall)
                 if gap == stall == 0:
-                    # The beat needs a cycle before its first record; then one a cycle.
-                    assert spent == 1 + len(decode(beats, rows, feeder.info).elements)
+                    # A word needs a cycle after its last beat.
+                    assert spent == 1 + count * per_word
+        # A word that is in use does not keep the next one from being gathered.
+        assert await feeder.run(beats, count, 0.0, 0.0, use=per_word) == (count + 1) * per_word
     assert feeder.codes.keys() == {0}
-    assert all(feeder.stalls[name] > 20 for name in ("beats", "elements"))
+    assert all(feeder.stalls[name] > 20 for name in ("beats", "words"))
 
 
 @cocotb.test()
 async def broken_payloads(dut: Any) -> None:
-    """Each kind of error is found at its record, and the next payload is right again."""
+    """Each kind of error is found at its word, and the next payload is right again."""
     feeder = Feeder(dut)
     await feeder.start()
     rng, info = feeder.rng, feeder.info
-    for turn in range(info["draws"]):
-        for beats, rows in packets(info):
-            wrong = broken(beats, rng, info, turn)
-            wanted = rows + int(rng.integers(-1, 2)) if rng.random() < 0.2 else rows
-            await feeder.run(wrong, max(1, wanted), *rng.choice(RATES, 2))
-        await feeder.run(beats, rows, *rng.choice(RATES, 2))
-    codes = {0, ERR_EARLY_TLAST, ERR_LATE_TLAST}
-    if info["sparse"]:
-        codes |= {ERR_ROW_LENGTH}
-    if info["sparse"] and info["channels"] & info["channels"] - 1:
-        codes |= {ERR_INDEX}
-    assert feeder.codes.keys() == codes
+    for _ in range(info["draws"]):
+        for beats, count in payloads(info):
+            wanted = max(1, count + int(rng.integers(-1, 2)))
+            await feeder.run(broken(beats, rng), wanted, *rng.choice(RATES, 2))
+        await feeder.run(beats, count, *rng.choice(RATES, 2))
+    assert feeder.codes.keys() == {0, ERR_EARLY_TLAST, ERR_LATE_TLAST}
+
+
+@cocotb.test()
+async def tlast_at_every_beat(dut: Any) -> None:
+    """Words before the one that is cut off are delivered first, however long they are used."""
+    feeder = Feeder(dut)
+    await feeder.start()
+    per_word = feeder.info["BEATS_PER_WORD"]
+    for beats, count in payloads(feeder.info):
+        for at, (data, _) in enumerate(beats[: 3 * per_word]):
+            cut = [*beats[:at], (data, 1), *beats[at + 1 :], (0, 1)]
+            for use in (1, per_word, 2 * per_word):
+                await feeder.run(cut, count, 0.0, 0.0, use=use)
 
 
 @cocotb.test()
 async def a_reset_aborts(dut: Any) -> None:
-    """Reset in the midst of a beat: nothing remains, and the next payload is right."""
+    """Reset in the midst of a payload: nothing remains, and the next payload is right."""
     feeder = Feeder(dut)
     await feeder.start()
-    for beats, rows in packets(feeder.info):
-        elements = len(decode(beats, rows, feeder.info).elements)
-        for abort in {0, 1, elements // 2, elements - 1}:
-            await feeder.run(beats, rows, 0.3, 0.3, abort)
+    for beats, count in payloads(feeder.info):
+        for abort in range(min(len(beats), 6)):
+            await feeder.run(beats, count, 0.3, 0.3, abort)
             await feeder.idle(3)
-            await feeder.run(beats, rows, 0.0, 0.5)
+            await feeder.run(beats, count, 0.0, 0.5)
+        # TLAST within a word, which may be noticed in the cycle of the reset.
+        for abort in range(1, min(len(beats), 6)):
+            cut = [*beats[: abort - 1], (beats[abort - 1][0], 1), *beats[abort:], (0, 1)]
+            await feeder.run([*cut, (0, 1)], count, 0.0, 0.5, abort)
+            await feeder.idle(3)
+            await feeder.run(beats, count, 0.0, 0.5)

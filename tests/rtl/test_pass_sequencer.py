@@ -23,12 +23,15 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "two-layers": {"layers": 2, "lanes": 3, "multipliers": ("node",)},
     "three-layers": {"layers": 3, "lanes": 4, "multipliers": ("layer", "channel"), "bias": True},
     "mixed": {"layers": 3, "lanes": 2, "associations": ("(AX)W",)},
+    "four-elements": {"pes": 4, "lanes": 4, "layers": 3, "associations": ("(AX)W",)},
+    "many-banks": {"pes": 64, "lanes": 2, "layers": 2, "features": 24},
 }
 
 
 def expected_passes(design: Design) -> list[dict[str, int]]:
     """Return the settings of each pass, worked out from the network alone."""
     manifest, lanes = design.manifest, design.lanes
+    banks = 1 if design.pes == 1 else 2 * design.pes
     tables = [table.name for table in manifest.node_tables]
     stages: list[tuple[int, str, Epilogue]] = []
     layers = gcn_layers(manifest)
@@ -64,8 +67,11 @@ def expected_passes(design: Design) -> list[dict[str, int]]:
         if position < len(stages) - 1:
             entry["destination_region"] = position % 2
         if not aggregate:
+            stride = (layer.in_channels + banks - 1) // banks
             entry |= {"last_input": layer.in_channels - 1, "weight_base": weights}
-            weights += layer.in_channels * chunks
+            # With a single chunk nothing uses the stride.
+            entry |= {"weight_stride": stride} if chunks > 1 else {}
+            weights += stride * chunks
         if epilogue.bias_bits or multiplier.kind == "channel":
             entry["channel_base"] = channels
             channels += chunks
@@ -84,7 +90,7 @@ def test_on_icarus(name: str, tmp_path: Path) -> None:
 
 
 def test_on_verilator(tmp_path: Path) -> None:
-    run_unit(job("three-layers"), "verilator", tmp_path)
+    run_unit(job("four-elements"), "verilator", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +99,14 @@ def test_on_verilator(tmp_path: Path) -> None:
         ("pass_done && pass_reg == LAST_PASS", "pass_done && pass_reg >= LAST_PASS - 1'b1"),
         ("(state_reg == STATE_IDLE || done)", "(state_reg == STATE_IDLE)"),
         ("last_chunk         <= ", "last_chunk         <= ~"),
-        ("rows_left_reg - 1'b1", "rows_left_reg + 1'b1"),
+        ("weight_stride      <= ", "weight_stride      <= ~"),
+        ("state_reg == STATE_RUN && pass_end", "pass_end"),
+        ("STATE_START && to_output && !output_free", "STATE_START && !output_free"),
+        ("STATE_START && to_output && !output_free", "STATE_START && to_output && output_free"),
+        ("STATE_START && !output_wait", "STATE_START"),
+        ("if (start) begin", "if (1'b1) begin"),
+        ("pass_reg + 1'b1", "pass_reg - 1'b1"),
+        ("        state_reg <= STATE_IDLE;\n", ""),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:

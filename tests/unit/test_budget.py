@@ -165,7 +165,8 @@ def test_json_keys() -> None:
         "compression_features", "compression_hidden", "compression_stored", "compression_total",
         "devices",
     }  # fmt: skip
-    assert all(set(memory) == {"name", "width", "depth", "bits"} for memory in data["memories"])
+    keys = {"name", "width", "depth", "copies", "bits"}
+    assert all(set(memory) == keys for memory in data["memories"])
     names = [entry["layer"] for entry in data["feature_memory"]]
     assert names == [step.name for step in design.passes]
     for entry, step in zip(data["feature_memory"], design.passes, strict=True):

@@ -106,7 +106,9 @@ def test_reading_back(bundle_path: Path, tmp_path: Path, options: dict[str, Any]
     assert read.design == made.design
     assert read.bundle_hash == made.bundle_hash
     assert read.sources == made.sources
-    assert {path.stem for path in made.sources} >= {f"sgq_{unit}" for unit in UNITS}
+    assert {path.stem for path in made.sources} >= {
+        f"sgq_{unit}" for unit in UNITS if unit != "output_buffer" or made.design.pes > 1
+    }
     for name, value in options.items():
         kept = made.design.capacity if name == "capacity" else made.design
         wanted = value if name == "capacity" else {name: value}
@@ -182,8 +184,9 @@ def test_failure_half_way_leaves_what_was_there(
         ({"lanes": 0}, "--lanes: 0 is outside 1 to 64"),
         ({"lanes": 65}, "--lanes: 65 is outside 1 to 64"),
         ({"lanes": -1}, "--lanes: -1 "),
-        ({"pes": 2}, "--pes: 2; "),
-        ({"pes": 0}, "--pes: 0; "),
+        ({"pes": 3}, "--pes: 3 is none of 1, 2, 4, "),
+        ({"pes": 0}, "--pes: 0 is none of "),
+        ({"pes": 2, "rom": True}, "--rom: with 2 processing elements; only with --pes 1"),
         ({"stream_bits": 0}, "--stream-bits: 0 is none of 32, 64, "),
         ({"stream_bits": 63}, "--stream-bits: 63 "),
         ({"stream_bits": 2048}, "--stream-bits: 2048 "),
@@ -205,14 +208,15 @@ def test_refused_options(
     assert names(tmp_path) == ["bundle.npz"]
 
 
-def test_a_beat_too_narrow_for_a_record(tmp_path: Path) -> None:
+def test_beats_narrower_than_a_record() -> None:
     bundle = random_bundle(
         np.random.default_rng(0), nodes=1, features=20_000, inputs="signed", input_bits=16,
         layers=1, classes=1, max_bits=4,
     )  # fmt: skip
-    text = refusal(design_for, bundle, stream_bits=32, sparse_input=True)
-    assert text == "--stream-bits: 32 holds no input record of 33 bits"
-    assert design_for(bundle, stream_bits=64, sparse_input=True).records_per_beat == 1
+    narrow = design_for(bundle, stream_bits=32, sparse_input=True)
+    assert (narrow.input_word_bits, narrow.words_per_beat, narrow.beats_per_word) == (33, 1, 2)
+    wide = design_for(bundle, stream_bits=128, sparse_input=True)
+    assert (wide.words_per_beat, wide.beats_per_word) == (3, 1)
 
 
 def test_large_shifts_are_built() -> None:
@@ -231,10 +235,12 @@ def test_single_units(bundle_path: Path, tmp_path: Path) -> None:
     text = refusal(generate_unit, bundle_path, "toaster", tmp_path / "unit")
     assert text.startswith("--unit: unknown 'toaster'; known: accelerator, ")
     assert not (tmp_path / "unit").exists()
-    whole = generate(bundle_path, tmp_path / "rtl").sources
+    text = refusal(generate_unit, bundle_path, "output_buffer", tmp_path / "unit")
+    assert text == "--unit: output_buffer: only designs with --pes 2 or more have it"
+    whole = generate(bundle_path, tmp_path / "rtl", pes=2).sources
     texts = {path.name: path.read_bytes() for path in whole}
     for unit in UNITS:
-        written = generate_unit(bundle_path, unit, tmp_path / unit)
+        written = generate_unit(bundle_path, unit, tmp_path / unit, pes=2)
         assert f"sgq_{unit}.v" in {path.name for path in written}
         assert all(path.read_bytes() == texts[path.name] for path in written)
 
@@ -248,7 +254,7 @@ def test_folders_that_are_no_designs(bundle_path: Path, tmp_path: Path) -> None:
     options = good["options"]
     changes: list[tuple[dict[str, Any], str]] = [
         ({"format": "other"}, "version"),
-        ({"version": 2}, "version: 2; this program reads 1"),
+        ({"version": 1}, "version: 1; this program reads 2"),
         ({"colour": 1}, "unknown field `colour`"),
         ({"options": {**options, "lanes": "3"}}, "lanes"),
         ({"options": {**options, "capacity": {"nodes": 3}}}, "options.capacity"),

@@ -24,7 +24,8 @@ from sgq_hw.packer import (
     memory_images,
     output_beats,
 )
-from sgq_hw.records import RecordFormat, row_records
+from sgq_hw.records import RecordFormat, scheduled_records
+from sgq_hw.schedule import Schedule
 from sgq_hw.words import hex_lines
 from tests.random_networks import gcn_layers, random_bundle
 
@@ -86,20 +87,66 @@ def lanes_of(word: int, bits: int, lanes: int, signed: bool) -> list[int]:
     return [piece(word, lane * bits, bits, signed) for lane in range(lanes)]
 
 
-def rows_of(records: list[int], address_bits: int, value_bits: int, *, valid_bit: bool,
-            signed: bool = False) -> Rows:  # fmt: skip
-    """Undo the schedule: (column, value) of each row; a record is {value, address, valid, last}."""
-    rows: Rows = [[]]
-    for record in records:
-        low = 2 if valid_bit else 1
-        assert record >> (low + address_bits + value_bits) == 0
-        if not valid_bit or piece(record, 1, 1):
-            value = piece(record, low + address_bits, value_bits, signed) if value_bits else 1
-            rows[-1].append((piece(record, low, address_bits), value))
-        if piece(record, 0, 1):
-            rows.append([])
-    assert not rows.pop()
+@dataclass
+class Layout:
+    """Widths of a record {value, address, bank, slot, valid, last}, and the PEs of a word."""
+
+    pes: int
+    valid: int
+    address: int
+    value: int
+    signed: bool = False
+
+    @property
+    def banks(self) -> int:
+        return 2 * self.pes if self.pes > 1 else 1
+
+    @property
+    def bits(self) -> int:
+        several = self.pes > 1
+        return 1 + self.valid + several + (self.banks - 1).bit_length() + self.address + self.value
+
+    def fields(self, record: int) -> tuple[int, int, int, tuple[int, int], int]:
+        """Return last, valid, slot, (bank, address), value."""
+        found, low = [], 0
+        bank_bits = (self.banks - 1).bit_length()
+        for bits in (1, self.valid, int(self.pes > 1), bank_bits, self.address):
+            found.append(piece(record, low, bits))
+            low += bits
+        value = piece(record, low, self.value, self.signed) if self.value else 1
+        last, valid, slot, bank, address = found
+        return last, valid if self.valid else 1, slot, (bank, address), value
+
+
+Operands = list[tuple[tuple[int, int], int]]
+
+
+def rows_of(words: list[int], layout: Layout) -> dict[tuple[int, int], Operands]:
+    """Undo the schedule: operands and values of each (row, PE), by the documented rules."""
+    rows: dict[tuple[int, int], Operands] = {}
+    opened: list[list[Operands]] = [[[], []] for _ in range(layout.pes)]
+    closed = [0] * layout.pes
+    for word in words:
+        assert word >> (layout.pes * layout.bits) == 0
+        delivered: dict[int, int] = {}
+        for pe in range(layout.pes):
+            record = piece(word, pe * layout.bits, layout.bits)
+            last, valid, slot, (bank, address), value = layout.fields(record)
+            if valid:
+                assert delivered.setdefault(bank, address) == address
+                opened[pe][slot].append(((bank, address), value))
+            if last:
+                assert slot == (closed[pe] & 1 if layout.pes > 1 else 0)
+                rows[closed[pe], pe] = sorted(opened[pe][slot])
+                opened[pe][slot] = []
+                closed[pe] += 1
+    assert not any(operands for slots in opened for operands in slots)
     return rows
+
+
+def operand_rows(rows: Rows, operands: list[tuple[int, int]]) -> list[Operands]:
+    """Replace columns by the operand rows where they lie."""
+    return [sorted((operands[column], value) for column, value in row) for row in rows]
 
 
 def csr_rows(indptr: Any, indices: Any, values: Any) -> Rows:
@@ -139,16 +186,23 @@ def test_records_pack_and_unpack(widths: list[int], seed: int) -> None:
 
 @pytest.mark.parametrize("valid_bit", [True, False])
 @pytest.mark.parametrize("value_bits", [0, 5])
-def test_rows_become_records_and_back(valid_bit: bool, value_bits: int) -> None:
-    indptr = np.array([0, 0, 2, 2, 3, 6, 6] if valid_bit else [0, 1, 2, 4, 5, 6])
-    indices, values = np.array([1, 4, 0, 2, 3, 5]), np.array([-16, 15, 0, -1, 7, 1])
+def test_schedules_become_records_and_back(valid_bit: bool, value_bits: int) -> None:
+    entry = np.array([[0], [1], [2], [-1] if valid_bit else [3]])
+    last = np.array([[False], [True], [False], [True]])
+    schedule = Schedule(entry, last, np.zeros_like(entry))
+    columns, values = np.array([1, 4, 0, 2]), np.array([-16, 15, 0, -1])
     record = RecordFormat.make(last=1, valid=int(valid_bit), address=3, value=value_bits)
-    packed = row_records(indptr, indices, values if value_bits else None, record)
-    found = rows_of(packed.tolist(), 3, value_bits, valid_bit=valid_bit, signed=True)
-    assert found == csr_rows(indptr, indices, values if value_bits else None)
+    layout = Layout(1, int(valid_bit), 3, value_bits, signed=True)
+    given_values = values if value_bits else None
+    packed = scheduled_records(schedule, columns * 0, columns, given_values, record)
+    codes = values if value_bits else np.ones(4, np.int64)
+    second = [((0, 0), codes[2])] + ([] if valid_bit else [((0, 2), codes[3])])
+    wanted = {(0, 0): [((0, 1), codes[0]), ((0, 4), codes[1])], (1, 0): second}
+    assert rows_of([row[0] for row in packed.tolist()], layout) == wanted
     if not valid_bit:
+        entry[3] = -1
         with pytest.raises(ValueError, match="empty row"):
-            row_records(np.array([0, 0, 6]), indices, values if value_bits else None, record)
+            scheduled_records(schedule, columns * 0, columns, given_values, record)
 
 
 CASES: list[dict[str, Any]] = [
@@ -162,12 +216,16 @@ CASES: list[dict[str, Any]] = [
     {"lanes": 2, "stream_bits": 256, "graph": "one node", "multipliers": ["layer"], "bias": False},
     {"lanes": 6, "stream_bits": 32, "multipliers": ["channel"], "bias": False},
     {"lanes": 6, "stream_bits": 32, "multipliers": ["channel"], "bias": True, "layers": 2},
+    {"pes": 2, "lanes": 3, "stream_bits": 32, "normalisation": "edge", "inputs": "signed"},
+    {"pes": 8, "lanes": 4, "stream_bits": 256, "normalisation": "factored", "inputs": "binary"},
+    {"pes": 4, "lanes": 5, "stream_bits": 64, "graph": "empty rows", "self_loops": False},
+    {"pes": 16, "lanes": 2, "stream_bits": 64, "graph": "one node"},
 ]
 
 
 def case(index: int, **more: Any) -> tuple[Bundle, Design]:
     choices = {**CASES[index], **more}
-    options = {key: choices.pop(key) for key in ("lanes", "stream_bits")}
+    options = {key: choices.pop(key) for key in ("pes", "lanes", "stream_bits") if key in choices}
     bundle = random_bundle(np.random.default_rng(index), **choices)
     sparse_input = choices.get("inputs") != "multi-bit"
     return bundle, design_for(bundle, sparse_input=sparse_input, **options)
@@ -178,9 +236,14 @@ class Loading:
     """The load packets of a case, and what it takes to read them."""
 
     bundle: Bundle
+    pes: int
     lanes: int
     stream_bits: int
     packets: list[Packet]
+
+    @property
+    def banks(self) -> int:
+        return 2 * self.pes if self.pes > 1 else 1
 
     @property
     def stages(self) -> list[Epilogue]:
@@ -221,7 +284,10 @@ def check_weights(loading: Loading) -> None:
     words = iter(loading.words(2, 0, lanes * bits))
     for matrix in network.weights.values():
         for first in range(0, matrix.shape[1], lanes):
-            for row in matrix[:, first : first + lanes].tolist():
+            chunk = matrix[:, first : first + lanes].tolist()
+            # Every bank holds as many rows.
+            chunk += [[]] * (-len(chunk) % loading.banks)
+            for row in chunk:
                 padded = row + [0] * (lanes - len(row))
                 assert lanes_of(next(words), bits, lanes, signed=True) == padded
     assert next(words, None) is None
@@ -252,20 +318,33 @@ def check_channels(loading: Loading) -> None:
 
 
 def check_graph(loading: Loading) -> None:
-    manifest, workload = loading.bundle.network.manifest, loading.bundle.workload
+    manifest, workload, pes = loading.bundle.network.manifest, loading.bundle.workload, loading.pes
     nodes = workload.num_nodes
-    records = int(np.maximum(np.diff(workload.indptr), 1).sum())
-    assert loading.words(5, 0, 64) == [records << 32 | nodes]
-    assert edge_record_count(workload) == records
-    valid_bit = not manifest.self_loops
+    (size,) = loading.words(5, 0, 64)
+    assert size & 0xFFFFFFFF == nodes
+    rows = -(-nodes // pes)
+    places = [(node, 0) for node in range(nodes)]
+    operands = [(0, node) for node in range(nodes)]
+    if pes > 1:
+        order = loading.words(7, 0, clog2(rows * pes))
+        assert sorted(order) == list(range(nodes))
+        places = [divmod(place, pes) for place in order]
+        operands = [(2 * pe + row % 2, row // 2) for row, pe in places]
+    valid_bit = 1 if pes > 1 or not manifest.self_loops else 0
     edge_bits = 0 if manifest.edge is None else manifest.edge.bits
-    words = loading.words(6, 0, clog2(nodes) + 1 + valid_bit + edge_bits)
-    assert len(words) == records
-    rows = rows_of(words, clog2(nodes), edge_bits, valid_bit=valid_bit)
-    assert rows == csr_rows(workload.indptr, workload.indices, workload.edge_codes)
+    layout = Layout(pes, valid_bit, clog2(-(-rows // (2 if pes > 1 else 1))), edge_bits)
+    words = loading.words(6, 0, pes * layout.bits)
+    assert len(words) == size >> 32
+    assert len(words) * pes >= edge_record_count(workload)
+    found = rows_of(words, layout)
+    wanted = operand_rows(
+        csr_rows(workload.indptr, workload.indices, workload.edge_codes), operands
+    )
+    assert found == {place: wanted[node] for node, place in enumerate(places)}
     for number, table in enumerate(manifest.node_tables):
         factors = workload.node_tables[table.name].tolist()
-        assert loading.words(4, number, table.bits) == factors
+        loaded = loading.words(4, number, table.bits)
+        assert [loaded[row * pes + pe] for row, pe in places] == factors
 
 
 @pytest.mark.parametrize("index", range(len(CASES)))
@@ -273,7 +352,7 @@ def test_load_packets(index: int) -> None:
     """Constants, weights, channels, graph, edges and tables, in this order and nothing else."""
     bundle, design = case(index)
     packets = packets_of(load_packets(design, bundle), design.stream_bits)
-    loading = Loading(bundle, design.lanes, design.stream_bits, packets)
+    loading = Loading(bundle, design.pes, design.lanes, design.stream_bits, packets)
     for check in (check_constants, check_weights, check_channels, check_graph):
         check(loading)
     assert not loading.packets
@@ -283,31 +362,41 @@ def test_load_packets(index: int) -> None:
 @pytest.mark.parametrize("index", range(len(CASES)))
 def test_input_packet(index: int, sparse_input: bool) -> None:
     bundle, design = case(index)
+    pes, stream_bits = design.pes, design.stream_bits
     design = design_for(
-        bundle, lanes=design.lanes, stream_bits=design.stream_bits, sparse_input=sparse_input
+        bundle, pes=pes, lanes=design.lanes, stream_bits=stream_bits, sparse_input=sparse_input
     )
     workload, spec = bundle.workload, bundle.network.manifest.input
-    (packet,) = packets_of(input_packet(design, workload), design.stream_bits)
-    assert (packet.type, packet.index, packet.count) == (16, 0, workload.num_nodes)
+    loads = packets_of(load_packets(design, bundle), stream_bits)
+    order = [word for packet in loads if packet.type == 7 for word in packet.beats]
+    places = [divmod(place, pes) for place in (order or range(workload.num_nodes))]
+    (packet,) = packets_of(input_packet(design, workload), stream_bits)
+    assert (packet.type, packet.index) == (16, 0)
     value_bits = 0 if spec.bits == 1 else spec.bits
-    width = clog2(spec.channels) + 2 + value_bits if sparse_input else spec.bits
-    per_beat = design.stream_bits // width
-    records = [piece(b, i * width, width) for b in packet.beats for i in range(per_beat)]
-    assert all(beat >> (per_beat * width) == 0 for beat in packet.beats)
+    banks = 2 * pes if pes > 1 else 1
+    layout = Layout(pes, 1, clog2(-(-spec.channels // banks)), value_bits, spec.signed)
+    width = pes * (layout.bits if sparse_input else spec.bits)
+    if width > stream_bits:
+        words = packet.words(width, stream_bits)
+    else:
+        per_beat = stream_bits // width
+        words = [piece(b, i * width, width) for b in packet.beats for i in range(per_beat)]
+        assert all(beat >> (per_beat * width) == 0 for beat in packet.beats)
+        assert len(packet.beats) == -(-packet.count // per_beat)
+        assert not any(words[packet.count :])
+        words = words[: packet.count]
+    assert len(words) == packet.count
     rows = csr_rows(workload.x_indptr, workload.x_indices, workload.x_codes)
     if sparse_input:
-        count = sum(max(1, len(row)) for row in rows)
-        found = rows_of(
-            records[:count], clog2(spec.channels), value_bits, valid_bit=True, signed=spec.signed
-        )
-        assert found == rows
-    else:
-        count = workload.num_nodes * spec.channels
-        dense = [[dict(row).get(k, 0) for k in range(spec.channels)] for row in rows]
-        codes = [piece(r, 0, width, spec.signed) for r in records[:count]]
-        assert codes == [code for row in dense for code in row]
-    assert len(packet.beats) == -(-count // per_beat)
-    assert not any(records[count:])
+        operands = [(k % banks, k // banks) for k in range(spec.channels)]
+        wanted = operand_rows(rows, operands)
+        assert rows_of(words, layout) == {place: wanted[node] for node, place in enumerate(places)}
+        return
+    assert len(words) == -(-workload.num_nodes // pes) * spec.channels
+    for node, (row, pe) in enumerate(places):
+        own = words[row * spec.channels : (row + 1) * spec.channels]
+        codes = [piece(word, pe * spec.bits, spec.bits, spec.signed) for word in own]
+        assert codes == [dict(rows[node]).get(k, 0) for k in range(spec.channels)]
 
 
 @pytest.mark.parametrize("index", range(len(CASES)))
@@ -334,8 +423,8 @@ def test_memory_images_hold_what_packets_load(index: int) -> None:
     bundle, design = case(index)
     packets = packets_of(load_packets(design, bundle), design.stream_bits)
     images = memory_images(design, bundle)
-    assert {memory.name for memory in design.memories if memory.role not in ("feature", "fifo")} \
-        == set(images)  # fmt: skip
+    written = ("feature", "fifo", "output")
+    assert {memory.name for memory in design.memories if memory.role not in written} == set(images)
     filled = [target for target in design.targets if target.memory]
     for target in filled:
         packet = next(p for p in packets if (p.type, p.index) == (target.type, target.index))
@@ -344,4 +433,4 @@ def test_memory_images_hold_what_packets_load(index: int) -> None:
         assert lines == packet.words(bits, design.stream_bits)
         memory = design.memory(target.memory)
         assert memory.width == bits
-        assert len(lines) <= memory.depth
+        assert len(lines) <= memory.depth * memory.copies
