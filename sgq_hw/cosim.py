@@ -60,6 +60,7 @@ class CosimResult:
 
     Attributes:
         design: The simulated accelerator.
+        bundle: Network and graph that ran on it.
         jobs: One report for each job.
         words_compared: Channel codes compared at pass boundaries, padding excluded.
         image_words_compared: Words of images and vectors compared with the golden model's.
@@ -73,6 +74,7 @@ class CosimResult:
     """
 
     design: Design
+    bundle: Bundle
     jobs: list[JobReport]
     words_compared: int
     image_words_compared: int
@@ -329,6 +331,7 @@ def judge(
     trace = run_golden(bundle.network, bundle.workload)
     return CosimResult(
         design=design,
+        bundle=bundle,
         jobs=reports,
         words_compared=compared,
         image_words_compared=images.compared,
