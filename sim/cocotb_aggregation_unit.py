@@ -121,7 +121,7 @@ class FrontEnd:
             assert read("edge_re") == fetch, where
             if fetch:
                 assert read("edge_addr") == fetched, where
-                port.clock(1, fetched)
+                port.read(fetched)
                 fetched += 1
             self.events["held"] += number >= FETCH_CYCLES and hold and not done
             position += issue

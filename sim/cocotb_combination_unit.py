@@ -340,7 +340,7 @@ class BufferBanks:
         if self.slots > 1:
             assert bench.read("walk_parity") == parity, where
         for port in self.ports[parity :: self.slots]:
-            port.clock(1, address)
+            port.read(address)
         self.fetched += 1
 
 

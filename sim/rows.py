@@ -200,17 +200,16 @@ def draw_pauses(rng: np.random.Generator, cycles: int) -> tuple[Iterator[bool], 
 
 
 class ReadPort:
-    """The reading side of a memory: data follows `re` by a cycle and stays while `re` is low."""
+    """The reading side of a memory: data follow a read by a cycle and stay until the next one."""
 
     def __init__(self, words: Sequence[int], junk: int) -> None:
         """Take the memory's words, and the data before the first read."""
         self.words = words
         self.data = junk
 
-    def clock(self, re: int, address: int) -> None:
-        """End a cycle."""
-        if re:
-            self.data = self.words[address]
+    def read(self, address: int) -> None:
+        """End a cycle in which `re` is high."""
+        self.data = self.words[address]
 
 
 @dataclass(frozen=True)
