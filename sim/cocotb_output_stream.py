@@ -96,14 +96,22 @@ class Epilogue:
             self.flying.append((bench.cycles + 1 + latency, self.todo.popleft()))
             self.claims += 1
         width = info["LANES"] * info["OUT_BITS"]
-        inputs = {"word_valid": 0, "word_data": draw_bits(self.rng, width),
-                  "word_last_chunk": draw_bits(self.rng, 1), "word_last": draw_bits(self.rng, 1)}
+        inputs = {
+            "word_valid": 0,
+            "word_data": draw_bits(self.rng, width),
+            "word_last_chunk": draw_bits(self.rng, 1),
+            "word_last": draw_bits(self.rng, 1),
+        }
         if self.flying and self.flying[0][0] <= bench.cycles + 1:
             _, (codes, last, final) = self.flying.popleft()
             # Lanes without a channel come as 0, and are sent as such.
             word = pack(codes, info["OUT_BITS"])
-            inputs = {"word_valid": 1, "word_data": word, "word_last_chunk": last,
-                      "word_last": final}
+            inputs = {
+                "word_valid": 1,
+                "word_data": word,
+                "word_last_chunk": last,
+                "word_last": final,
+            }
             self.expect(codes, bool(final))
         if abort:
             inputs["abort"] = 1

@@ -101,9 +101,7 @@ class LoaderModel:
                 return self._load(number, payload, count, outcome)
         return ERR_HEADER
 
-    def _inference(
-        self, packet: Packet, payload: list[Beat], count: int, outcome: Outcome
-    ) -> int:
+    def _inference(self, packet: Packet, payload: list[Beat], count: int, outcome: Outcome) -> int:
         if not all(self.loaded):
             return ERR_NOT_LOADED
         if not payload:

@@ -26,7 +26,11 @@ OPTIONS: dict[str, dict[str, object]] = {
     "rom-dense-edge": {"lanes": 3, "rom": True, "norm": "edge", "sparse_input": False},
     "4-pes": {"pes": 4, "lanes": 5},
     "4-pes-dense-edge-32": {
-        "pes": 4, "lanes": 1, "sparse_input": False, "norm": "edge", "stream_bits": 32,
+        "pes": 4,
+        "lanes": 1,
+        "sparse_input": False,
+        "norm": "edge",
+        "stream_bits": 32,
     },
     "16-pes": {"pes": 16, "lanes": 16},
     "16-pes-dense-edge": {"pes": 16, "lanes": 3, "sparse_input": False, "norm": "edge"},
