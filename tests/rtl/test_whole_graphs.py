@@ -17,7 +17,6 @@ from sgq_hw.throughput import arrays_of, predict
 from sgq_hw.train import TrainedModel, train
 
 
-
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is trained, quantised and built; shown as the test's name."""
