@@ -161,7 +161,7 @@ def test_json_keys() -> None:
     data = make_budget(bundle, design, parts).as_json()
     assert json.loads(json.dumps(data)) == data
     assert set(data) == {
-        "memories", "feature_memory", "input_bits", "bits_total", "bits_fp32",
+        "memories", "feature_memory", "input_bits", "bits_total", "bits_fp32", "throughput",
         "compression_features", "compression_hidden", "compression_stored", "compression_total",
         "devices",
     }  # fmt: skip
