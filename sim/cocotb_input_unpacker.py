@@ -25,14 +25,12 @@ class Payload:
         final: Whether the last of them is the payload's last.
         beats: Beats that are taken.
         code: Error code, 0 for a good payload.
-        ended: Whether TLAST was among the beats.
     """
 
     words: list[int]
     final: bool
     beats: int
     code: int
-    ended: int
 
 
 def decode(beats: list[Beat], count: int, info: dict[str, Any]) -> Payload:
@@ -45,15 +43,15 @@ def decode(beats: list[Beat], count: int, info: dict[str, Any]) -> Payload:
         held += 1
         if held < info["BEATS_PER_WORD"]:
             if tlast:
-                return Payload(words, False, position, ERR_EARLY_TLAST, 1)
+                return Payload(words, False, position, ERR_EARLY_TLAST)
             continue
         for _ in range(info["WORDS_PER_BEAT"]):
             words.append(gathered & (1 << width) - 1)
             gathered >>= width
             if len(words) == count:
-                return Payload(words, True, position, 0 if tlast else ERR_LATE_TLAST, tlast)
+                return Payload(words, True, position, 0 if tlast else ERR_LATE_TLAST)
         if tlast:
-            return Payload(words, False, position, ERR_EARLY_TLAST, 1)
+            return Payload(words, False, position, ERR_EARLY_TLAST)
         gathered = held = 0
     raise ValueError("a payload without an end")
 
@@ -161,7 +159,6 @@ class Feeder:
         assert have == (int(want.code == 0), int(want.code != 0)), f"not code {want.code}"
         if want.code:
             assert bench.read("error_code") == want.code
-        assert bench.read("ended") == want.ended
         assert not bench.read("beat_ready")
         assert not bench.read("word_valid")
         self.codes[want.code] += 1

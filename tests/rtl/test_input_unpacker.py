@@ -104,7 +104,6 @@ def test_on_verilator(name: str, tmp_path: Path) -> None:
         ("pes8-long", "!valid_reg || take)", "!valid_reg)"),
         ("pes8-long", "!last_beat || !valid_reg || take", "!valid_reg || take"),
         ("pes8-long", "broken_reg && !valid_reg", "broken_reg"),
-        ("pes8-long", "last_reg || bad_word", "last_reg"),
         ("pes8-long", "beat_reg  <= 3'd0", "beat_reg  <= beat_reg"),
         ("pes8-long", "broken_reg <= 1'b0", "broken_reg <= broken_reg"),
     ],
