@@ -235,6 +235,16 @@ async def a_load_waits_for_the_end(dut: Any) -> None:
             system.infer(0, network)
             system.infer(1, network)
         await system.finish()
+    # Results that nobody takes still need the graph that they belong to.
+    system.sink.pause = itertools.repeat(True)
+    for network in (0, 1):
+        system.load(network)
+        system.infer(0, network)
+        system.infer(1, network)
+    for _ in range(PATIENCE // 2):
+        await FallingEdge(dut.clk)
+    system.sink.pause = pause_pattern("none")
+    await system.finish()
     found = await system.check_counters(monitor.busy)
     assert found["load_cycles"] == monitor.loading
     # The input stream stood still while a load packet waited.

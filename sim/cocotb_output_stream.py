@@ -47,7 +47,7 @@ class Epilogue:
         self.todo: deque[tuple[list[int], int, int]] = deque()
         self.quiet = {"claim": 0, "word_valid": 0}
         if self.info["PES"] == 1:
-            self.quiet["abort"] = 0
+            self.quiet["drop"] = 0
         self.drop()
 
     def drop(self) -> None:
@@ -114,7 +114,7 @@ class Epilogue:
             }
             self.expect(codes, bool(final))
         if abort:
-            inputs["abort"] = 1
+            inputs["drop"] = 1
         await bench.cycle(**self.quiet | {"claim": claim} | inputs)
         if inputs["word_valid"]:
             self.word_times.append(int(get_sim_time("ns")))
@@ -219,7 +219,7 @@ async def an_abort_at_any_moment(dut: Any) -> None:
     """What was begun ends with TLAST, nothing else comes, and the next inferences are whole."""
     world = Epilogue(dut)
     await world.start()
-    if "abort" not in world.quiet:
+    if "drop" not in world.quiet:
         return
     rng, rows = world.rng, -(-40 // world.info["chunks"])
     nobody = itertools.repeat(True)
