@@ -49,7 +49,7 @@ PEERS = """
 | GCNAX | GCN on Citeseer | 16 | 2.5e5 | 56 % | the same |
 | GCNAX | GCN on Pubmed | 16 | 1.8e6 | 64 % | the same |
 | AWB-GCN, resized by them | the same three | 16 | 2.6e5, 3.9e5, 2.9e6 | 32, 36, 40 % | the same |
-| FlowGNN (HPCA 2023) | GCN 100 x 5 on molhiv | 400 | 7,037 a graph | 45 % | on a board; share derived |
+| FlowGNN (HPCA 2023) | GCN 100 x 5 on molhiv | 400 | 7,037 a graph | 45 % | on a board; derived |
 """
 
 
