@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from sgq_hw.design import ERRORS, Design
 
 IDENTITY = 0x53475148  # "SGQH"
-MAP_VERSION = 1
+MAP_VERSION = 2
 CONTROL_ADDRESS = 0x08
+IRQ_ENABLE_ADDRESS = 0x34
+IRQ_STATUS_ADDRESS = 0x38
 COUNTER_BASE = 0x80
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One 32-bit register: byte address, name, `RO` or `WO`, meaning, and what drives it."""
+    """One 32-bit register: byte address, name, access, meaning, and what drives it."""
 
     address: int
     name: str
@@ -57,6 +59,13 @@ REGISTERS = (
     (0x28, "EDGE_CAPACITY", "RO", "edge words that fit"),
     (0x2C, "NODES", "RO", "nodes of the loaded graph"),
     (0x30, "EDGES", "RO", "edge words of the loaded graph"),
+    (IRQ_ENABLE_ADDRESS, "IRQ_ENABLE", "RW", "bits of IRQ_STATUS that raise irq"),
+    (
+        IRQ_STATUS_ADDRESS,
+        "IRQ_STATUS",
+        "RW1C",
+        "bit 0 the last beat of a result packet was taken, bit 1 an error came up; writing 1 clears",
+    ),
 )
 
 
@@ -77,6 +86,8 @@ def register_map(design: Design) -> tuple[Register, ...]:
         "ERROR": "{28'd0, error_code}",
         "NODES": "nodes_wide",
         "EDGES": "num_records",
+        "IRQ_ENABLE": "{30'd0, irq_enable_reg}",
+        "IRQ_STATUS": "{30'd0, irq_status_reg}",
     }
     return tuple(Register(*entry, expressions.get(entry[1], "")) for entry in REGISTERS)
 
@@ -127,4 +138,5 @@ ERROR_TEXTS = {
     "ERR_WORD_COUNT": "a packet with another number of words than its target takes, or none",
     "ERR_BANK": "two processing elements read different words of a bank in one cycle",
     "ERR_SLOT": "a record for an open row that cannot be, or rows closed out of order",
+    "ERR_KEEP": "a beat with a byte missing in TKEEP",
 }
