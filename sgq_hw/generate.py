@@ -16,6 +16,7 @@ from sgq_hw.bundle import Bundle, load_bundle
 from sgq_hw.cycles import inference_cycles
 from sgq_hw.design import ERRORS, PACKET_TYPES, STREAM_BITS_CHOICES, Design, check_pes, make_design
 from sgq_hw.errors import InputError
+from sgq_hw.integration import Contents, integration_files
 from sgq_hw.jobs import inference_job
 from sgq_hw.lowering import Capacity
 from sgq_hw.mapping import map_workload
@@ -270,14 +271,26 @@ def _fill(folder: Path, design: Design, bundle: Bundle, bundle_path: Path) -> No
     if loads:
         write_lines(images / "load.hex", loads)
     write_lines(images / "input.hex", job.stream[len(loads) :])
-    if design.rom:
-        for name, (words, bits) in memory_images(design, bundle).items():
-            write_lines(images / f"{name}.hex", hex_lines(words, bits))
+    baked = memory_images(design, bundle) if design.rom else {}
+    for name, (words, bits) in baked.items():
+        write_lines(images / f"{name}.hex", hex_lines(words, bits))
     for pe, lines in enumerate(job.results):
         write_lines(folder / "golden" / f"results{pe}.hex", lines)
     write_lines(folder / "golden" / "output.hex", job.output)
-    encoded = msgspec.json.format(msgspec.json.encode(_design_file(design, bundle, digest)), indent=1)
-    write_lines(folder / DESIGN_FILE, encoded.decode("utf-8").splitlines())
+    contents = Contents(
+        bundle_hash=digest,
+        rtl=sorted(rtl),
+        rom_images=[f"{name}.hex" for name in baked],
+        load_beats=len(loads),
+        input_beats=len(job.stream) - len(loads),
+        output_beats=len(job.output),
+        cycles=inference_cycles(design, bundle.workload),
+    )
+    for name, text in integration_files(design, contents).items():
+        write_lines(folder / name, text.splitlines())
+    described = msgspec.json.encode(_design_file(design, bundle, digest))
+    lines = msgspec.json.format(described, indent=1).decode("utf-8").splitlines()
+    write_lines(folder / DESIGN_FILE, lines)
 
 
 def generate(

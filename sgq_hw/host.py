@@ -29,7 +29,7 @@ BoolArray = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.uint8]
 """Little-endian bytes of words, uint8 [words, ceil(bits / 8)]."""
 
-IDENTITY = 0x53475148
+IDENTITY = 0x53475148  # "SGQH", the ID register
 HEADER_BITS = 64
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from sgq_hw.design import ERRORS, Design
+from sgq_hw.host import IDENTITY
 
-IDENTITY = 0x53475148  # "SGQH"
 MAP_VERSION = 2
 CONTROL_ADDRESS = 0x08
 IRQ_ENABLE_ADDRESS = 0x34
@@ -64,14 +64,24 @@ REGISTERS = (
         IRQ_STATUS_ADDRESS,
         "IRQ_STATUS",
         "RW1C",
-        "bit 0 the last beat of a result packet was taken, bit 1 an error came up; writing 1 clears",
+        "bit 0 the last beat of a result packet was taken, bit 1 an error came; writing 1 clears",
     ),
 )
 
 
-def register_map(design: Design) -> tuple[Register, ...]:
-    """Return the registers of a design, lowest address first."""
-    constants = {
+BIT_NAMES = {
+    "CONTROL": ("CLEAR_ERROR", "CLEAR_COUNTERS"),
+    "STATUS": ("BUSY", "LOADED", "ERROR"),
+    "IRQ_ENABLE": ("RESULT", "ERROR"),
+    "IRQ_STATUS": ("RESULT", "ERROR"),
+}
+"""Bits of the registers that have some, lowest first."""
+
+
+def constant_values(design: Design) -> dict[str, int]:
+    """Return what the registers read that never change."""
+    return {
+        "ID": IDENTITY,
         "VERSION": MAP_VERSION,
         "PES": design.pes,
         "LANES": design.lanes,
@@ -80,7 +90,11 @@ def register_map(design: Design) -> tuple[Register, ...]:
         "NODE_CAPACITY": design.capacity.nodes,
         "EDGE_CAPACITY": design.capacity.edge_words,
     }
-    expressions = {name: f"32'd{value}" for name, value in constants.items()} | {
+
+
+def register_map(design: Design) -> tuple[Register, ...]:
+    """Return the registers of a design, lowest address first."""
+    expressions = {name: f"32'd{value}" for name, value in constant_values(design).items()} | {
         "ID": f"32'h{IDENTITY:08X}",
         "STATUS": "{29'd0, error, loaded, busy}",
         "ERROR": "{28'd0, error_code}",
