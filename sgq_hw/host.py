@@ -626,15 +626,19 @@ class Accelerator:
     """
 
     def __init__(self, folder: Path, transport: Transport) -> None:
-        self._folder = folder
         self._transport = transport
         data = json.loads((folder / "design.json").read_text(encoding="utf-8"))
         self.layout = Layout.from_description(data)
         self._addresses = {entry["name"]: entry["address"] for entry in data["registers"]}
         self._counters = {entry["name"]: entry["address"] for entry in data["counters"]}
         self._errors = {code: name for name, code in data["errors"].items()}
-        self._places = np.arange(data["graph"]["nodes"])
         self._baked_in: bool = data["options"]["rom"]
+        # Until another one is loaded the graph is the folder's own: it may be there already.
+        self._own_load = folder / "images" / "load.hex"
+        if self._baked_in:
+            self._places = np.arange(data["graph"]["nodes"])
+        else:
+            self._places = graph_places(self.layout, self._beats(self._own_load))
         expected = {
             "ID": IDENTITY, "VERSION": data["map_version"], "PES": self.layout.pes,
             "LANES": self.layout.lanes, "STREAM_BITS": self.layout.stream_bits,
@@ -678,7 +682,7 @@ class Accelerator:
         """
         if self._baked_in:
             raise ValueError("this accelerator has its graph baked in")
-        beats = read_beats(path or self._folder / "images" / "load.hex", self.layout.stream_bits)
+        beats = self._beats(path or self._own_load)
         places = graph_places(self.layout, beats)
         inference = self.layout.packet_types["inference"]
         for packet in beats.packets():
@@ -701,6 +705,14 @@ class Accelerator:
     ) -> IntArray:
         """Run one inference with inputs as CSR rows; see `pack_sparse` and `run`."""
         return self._exchange(pack_sparse(self.layout, self._places, indptr, columns, codes))
+
+    def _beats(self, path: Path) -> Beats:
+        return read_beats(path, self.layout.stream_bits)
+
+    @property
+    def places(self) -> IntArray:
+        """Place of every node of the graph, int64 [nodes]; see `graph_places`."""
+        return self._places
 
     def _exchange(self, packet: Beats) -> IntArray:
         layout = self.layout

@@ -78,7 +78,7 @@ class Watcher:
         self.address = 0
         self.answer: int | None = None
         self.high: int | None = None
-        self.irq_enable = self.irq_status = self.irq_clear = self.irq = 0
+        self.irq_enable = self.irq_status = self.irq_events = self.irq = 0
         self.error_seen = 0
 
     async def step(self, **inputs: int) -> dict[str, tuple[int, ...]]:
@@ -129,7 +129,8 @@ class Watcher:
             if address == IRQ_ENABLE and strobes & 1:
                 self.irq_enable = data & 3
             if address == IRQ_STATUS and strobes & 1:
-                self.irq_clear = data & 3
+                # Of two at once, the event wins.
+                self.irq_status = self.irq_status & ~data | self.irq_events
         pulses = self.bench.read("error_clear") | self.bench.read("counters_clear") << 1
         assert pulses == (self.clears if self.write_due == now else 0)
         self.pulses[pulses] += 1
@@ -179,11 +180,10 @@ class Watcher:
         assert self.bench.read("irq") == self.irq, "a wrong interrupt"
         self.irqs[self.irq] += 1
         self.irq = int(self.irq_status & self.irq_enable != 0)
-        self.irq_status &= ~self.irq_clear
-        self.irq_clear = 0
         error = self.bench.read("error")
-        self.irq_status |= self.bench.read("result_sent") * RESULT_SENT
-        self.irq_status |= (error and not self.error_seen) * FAILED
+        self.irq_events = self.bench.read("result_sent") * RESULT_SENT
+        self.irq_events |= (error and not self.error_seen) * FAILED
+        self.irq_status |= self.irq_events
         # An error that comes in the very cycle that clears the one before is another one.
         self.error_seen = error and not self.bench.read("error_clear")
 
