@@ -10,9 +10,9 @@ from typing import Literal
 from sgq_hw.errors import InputError
 from sgq_hw.formats import MAX_SHIFT
 from sgq_hw.golden.fixed_point import MAX_BITS
+from sgq_hw.host import RecordFormat
 from sgq_hw.lowering import Capacity, Pass, Program, lower
 from sgq_hw.manifest import Manifest
-from sgq_hw.records import RecordFormat
 
 MAX_LANES = 64
 PES_CHOICES = (1, 2, 4, 8, 16, 32, 64)
@@ -36,6 +36,7 @@ ERRORS = {
     "ERR_WORD_COUNT": 9,
     "ERR_BANK": 10,
     "ERR_SLOT": 11,
+    "ERR_KEEP": 12,
 }
 PACKET_TYPES = {
     "constants": 1,

@@ -14,18 +14,19 @@ import numpy as np
 
 from sgq_hw.bundle import Bundle, load_bundle
 from sgq_hw.cycles import inference_cycles
-from sgq_hw.design import STREAM_BITS_CHOICES, Design, check_pes, make_design
+from sgq_hw.design import ERRORS, PACKET_TYPES, STREAM_BITS_CHOICES, Design, check_pes, make_design
 from sgq_hw.errors import InputError
+from sgq_hw.integration import Contents, integration_files
 from sgq_hw.jobs import inference_job
 from sgq_hw.lowering import Capacity
 from sgq_hw.mapping import map_workload
 from sgq_hw.packer import edge_record_count, memory_images
-from sgq_hw.registers import COUNTER_BASE, COUNTERS, register_map
+from sgq_hw.registers import COUNTER_BASE, COUNTERS, MAP_VERSION, register_map
 from sgq_hw.render import UNITS, parameters, render
 from sgq_hw.words import hex_lines, write_lines
 
 FOLDER_FORMAT = "sgq-hw-design"
-FOLDER_VERSION = 2
+FOLDER_VERSION = 3
 DESIGN_FILE = "design.json"
 BUNDLE_FILE = "bundle.npz"
 SCHEDULE_ROOM = 1.1
@@ -46,11 +47,16 @@ class DesignFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundle: str
     options: "Options"
     parameters: dict[str, int]
+    graph: dict[str, int]
+    input: dict[str, Any]
     passes: list[dict[str, Any]]
     memories: list[dict[str, Any]]
     records: dict[str, list[dict[str, Any]]]
     registers: list[dict[str, Any]]
     counters: list[dict[str, Any]]
+    map_version: int
+    errors: dict[str, int]
+    packet_types: dict[str, int]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,11 +182,12 @@ def rom_sizes(design: Design, bundle: Bundle) -> tuple[int, int]:
     return bundle.workload.num_nodes, map_workload(bundle.workload, design.pes).edges.steps
 
 
-def _design_file(design: Design, digest: str) -> DesignFile:
+def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
     capacity = asdict(design.capacity)
     options = Options(
         design.pes, design.lanes, design.stream_bits, design.sparse_input, design.rom, capacity
     )
+    workload, spec = bundle.workload, design.manifest.input
     passes = [
         {
             "name": step.name, "front": step.front, "source": step.source,
@@ -197,6 +204,11 @@ def _design_file(design: Design, digest: str) -> DesignFile:
         bundle=digest,
         options=options,
         parameters=parameters(design),
+        graph={
+            "nodes": workload.num_nodes,
+            "edge_words": map_workload(workload, design.pes).edges.steps,
+        },
+        input={"channels": spec.channels, "bits": spec.bits, "signed": spec.signed},
         passes=passes,
         memories=[
             {"name": m.name, "width": m.width, "depth": m.depth, "copies": m.copies,
@@ -215,6 +227,9 @@ def _design_file(design: Design, digest: str) -> DesignFile:
             {"address": COUNTER_BASE + 8 * index, "name": c.name, "text": c.text}
             for index, c in enumerate(COUNTERS)
         ],
+        map_version=MAP_VERSION,
+        errors=ERRORS,
+        packet_types=PACKET_TYPES,
     )
 
 
@@ -256,14 +271,26 @@ def _fill(folder: Path, design: Design, bundle: Bundle, bundle_path: Path) -> No
     if loads:
         write_lines(images / "load.hex", loads)
     write_lines(images / "input.hex", job.stream[len(loads) :])
-    if design.rom:
-        for name, (words, bits) in memory_images(design, bundle).items():
-            write_lines(images / f"{name}.hex", hex_lines(words, bits))
+    baked = memory_images(design, bundle) if design.rom else {}
+    for name, (words, bits) in baked.items():
+        write_lines(images / f"{name}.hex", hex_lines(words, bits))
     for pe, lines in enumerate(job.results):
         write_lines(folder / "golden" / f"results{pe}.hex", lines)
     write_lines(folder / "golden" / "output.hex", job.output)
-    encoded = msgspec.json.format(msgspec.json.encode(_design_file(design, digest)), indent=1)
-    write_lines(folder / DESIGN_FILE, encoded.decode("utf-8").splitlines())
+    contents = Contents(
+        bundle_hash=digest,
+        rtl=sorted(rtl),
+        rom_images=[f"{name}.hex" for name in baked],
+        load_beats=len(loads),
+        input_beats=len(job.stream) - len(loads),
+        output_beats=len(job.output),
+        cycles=inference_cycles(design, bundle.workload),
+    )
+    for name, text in integration_files(design, contents).items():
+        write_lines(folder / name, text.splitlines())
+    described = msgspec.json.encode(_design_file(design, bundle, digest))
+    lines = msgspec.json.format(described, indent=1).decode("utf-8").splitlines()
+    write_lines(folder / DESIGN_FILE, lines)
 
 
 def generate(

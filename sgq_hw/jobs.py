@@ -11,9 +11,10 @@ from sgq_hw.bundle import Bundle
 from sgq_hw.design import Design
 from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.golden.network import Trace
+from sgq_hw.host import Beats, pack_words
 from sgq_hw.mapping import Mapping, map_workload
-from sgq_hw.packer import Beats, input_packet, load_packets, output_beats
-from sgq_hw.words import hex_lines, pack_words, write_lines
+from sgq_hw.packer import input_packet, load_packets, output_beats
+from sgq_hw.words import hex_lines, write_lines
 
 IntArray = npt.NDArray[np.int64]
 

@@ -53,6 +53,11 @@ class Mapping:
         )  # fmt: skip
 
     @cached_property
+    def places(self) -> IntArray:
+        """Place of every node: int64 [nodes], `row * PES + PE`."""
+        return self.placement.local * self.pes + self.placement.pe
+
+    @cached_property
     def in_place(self) -> IntArray:
         """Node number of every place: int64 [nodes], rows one after the other, PE by PE."""
         return self.placement.nodes.reshape(-1)[: self.workload.num_nodes]

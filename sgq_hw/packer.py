@@ -1,7 +1,5 @@
 """The packer: weights, graph and inputs as memory images and stream packets of one design."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -10,38 +8,26 @@ from sgq_hw.design import PACKET_TYPES, Design, LoadTarget
 from sgq_hw.errors import InputError
 from sgq_hw.formats import Epilogue
 from sgq_hw.golden.feature_buffer import feature_buffer
+from sgq_hw.host import (
+    Beats,
+    Layout,
+    Words,
+    dense_words,
+    inference_packet,
+    join_beats,
+    make_packet,
+    pack_results,
+    pack_words,
+    scheduled_records,
+    sparse_words,
+    to_beats,
+)
 from sgq_hw.layers import Step
 from sgq_hw.manifest import Manifest
 from sgq_hw.mapping import map_workload
-from sgq_hw.records import scheduled_records
-from sgq_hw.words import Words, hex_lines, join_words, pack_words
+from sgq_hw.words import join_words
 
 IntArray = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Beats:
-    """A stretch of an AXI4-Stream.
-
-    Attributes:
-        data: Little-endian bytes, uint8 [beats, stream bits / 8].
-        last: TLAST of each beat, bool [beats].
-    """
-
-    data: Words
-    last: npt.NDArray[np.bool_]
-
-    def lines(self) -> list[str]:
-        """Return one hexadecimal line a beat: TLAST digit, then data."""
-        prefixes = ["1" if last else "0" for last in self.last]
-        return hex_lines(self.data, 8 * self.data.shape[1], prefixes)
-
-
-def join_beats(parts: list[Beats]) -> Beats:
-    """Put stretches one after the other."""
-    return Beats(
-        np.concatenate([part.data for part in parts]), np.concatenate([part.last for part in parts])
-    )
 
 
 def check_fits(design: Design, bundle: Bundle) -> None:
@@ -201,8 +187,7 @@ def _graph_words(design: Design, workload: Workload, target: LoadTarget) -> Word
         return edge_words(design, workload)
     mapping = map_workload(workload, design.pes)
     if target.kind == "order":
-        places = mapping.placement.local * design.pes + mapping.placement.pe
-        return pack_words(places[:, None], target.bits)
+        return pack_words(mapping.places[:, None], target.bits)
     name = design.manifest.node_tables[target.index].name
     return pack_words(workload.node_tables[name][mapping.in_place][:, None], target.bits)
 
@@ -220,27 +205,25 @@ def memory_images(design: Design, bundle: Bundle) -> dict[str, tuple[Words, int]
     return images
 
 
-def _packet(design: Design, kind: str, index: int, count: int, payload: Words) -> Beats:
-    size = design.stream_bits // 8
-    header = np.array([[kind_index(kind) | index << 8, count]], np.int64)
-    head = _to_beats(pack_words(header, 32).reshape(1, -1), size)
-    data = np.concatenate([head, payload])
-    last = np.zeros(len(data), np.bool_)
-    last[-1] = True
-    return Beats(data, last)
-
-
-def kind_index(kind: str) -> int:
-    """Return the type field of a packet header."""
-    return PACKET_TYPES[kind]
-
-
-def _to_beats(words: Words, size: int) -> Words:
-    """Cut words into beats, low beat first; each word starts a beat."""
-    beats = -(-words.shape[1] // size)
-    padded = np.zeros((len(words), beats * size), np.uint8)
-    padded[:, : words.shape[1]] = words
-    return padded.reshape(-1, size)
+def layout_of(design: Design) -> Layout:
+    """Return how inputs and results of a design lie in its streams."""
+    spec, final = design.manifest.input, design.passes[-1]
+    return Layout(
+        pes=design.pes,
+        lanes=design.lanes,
+        banks=design.banks,
+        stream_bits=design.stream_bits,
+        words_per_beat=design.words_per_beat,
+        sparse_input=design.sparse_input,
+        input_record=design.input_record,
+        input_channels=spec.channels,
+        input_bits=spec.bits,
+        input_signed=spec.signed,
+        output_channels=final.out_channels,
+        output_bits=final.bits,
+        output_signed=final.signed,
+        packet_types=PACKET_TYPES,
+    )
 
 
 def load_packets(design: Design, bundle: Bundle) -> Beats:
@@ -255,7 +238,9 @@ def load_packets(design: Design, bundle: Bundle) -> Beats:
     for target in design.targets:
         words = target_words(design, bundle, target)
         parts.append(
-            _packet(design, target.kind, target.index, len(words), _to_beats(words, size))
+            make_packet(
+                design.stream_bits, target.type, target.index, len(words), to_beats(words, size)
+            )
         )
     if not parts:
         return Beats(np.zeros((0, size), np.uint8), np.zeros(0, np.bool_))
@@ -265,60 +250,21 @@ def load_packets(design: Design, bundle: Bundle) -> Beats:
 def input_words(design: Design, workload: Workload) -> Words:
     """Return the input words of one inference: one a step, a record of every PE."""
     mapping = map_workload(workload, design.pes)
-    channels = design.manifest.input.channels
+    layout = layout_of(design)
     columns = workload.x_indices
     if design.sparse_input:
-        records = scheduled_records(
-            mapping.inputs, columns % design.banks, columns // design.banks, workload.x_codes,
-            design.input_record,
-        )  # fmt: skip
-    else:
-        places = -(-workload.num_nodes // design.pes) * design.pes
-        dense = np.zeros((places, channels), np.int64)
-        rows = np.repeat(np.arange(workload.num_nodes), np.diff(workload.x_indptr))
-        row_of_node = mapping.placement.local * design.pes + mapping.placement.pe
-        codes = 1 if workload.x_codes is None else workload.x_codes
-        dense[row_of_node[rows], columns] = codes
-        by_step = dense.reshape(-1, design.pes, channels).transpose(0, 2, 1)
-        packed = design.input_record.pack(value=by_step.reshape(-1))
-        records = packed.reshape(-1, design.pes)
-    return pack_words(records, design.input_record.bits)
+        return sparse_words(layout, mapping.inputs, columns, workload.x_codes)
+    dense = np.zeros((workload.num_nodes, layout.input_channels), np.int64)
+    rows = np.repeat(np.arange(workload.num_nodes), np.diff(workload.x_indptr))
+    dense[rows, columns] = 1 if workload.x_codes is None else workload.x_codes
+    return dense_words(layout, mapping.places, dense)
 
 
 def input_packet(design: Design, workload: Workload) -> Beats:
     """Return the packet of one inference."""
-    words = input_words(design, workload)
-    size = design.stream_bits // 8
-    if design.words_per_beat == 1:
-        payload = _to_beats(words, size)
-    else:
-        payload = _to_beats(_side_by_side(words, design), size)
-    return _packet(design, "inference", 0, len(words), payload)
-
-
-def _side_by_side(words: Words, design: Design) -> Words:
-    """Put as many words into one as a beat holds; missing ones at the end are zero."""
-    count, bits = design.words_per_beat, design.input_word_bits
-    padded = np.zeros((-(-len(words) // count) * count, words.shape[1]), np.uint8)
-    padded[: len(words)] = words
-    flags = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
-    return np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
+    return inference_packet(layout_of(design), input_words(design, workload))
 
 
 def output_beats(design: Design, logits: IntArray) -> Beats:
     """Return the beats in which the results of one inference leave, int64 [nodes, channels]."""
-    size = design.stream_bits // 8
-    final = design.passes[-1]
-    nodes = len(logits)
-    full = final.chunks - 1
-    parts = []
-    if full:
-        whole = logits[:, : full * design.lanes].reshape(nodes * full, design.lanes)
-        beats = _to_beats(pack_words(whole, final.bits), size)
-        parts.append(beats.reshape(nodes, -1, size))
-    rest = _to_beats(pack_words(logits[:, full * design.lanes :], final.bits), size)
-    parts.append(rest.reshape(nodes, -1, size))
-    data = np.concatenate(parts, axis=1).reshape(-1, size)
-    last = np.zeros(len(data), np.bool_)
-    last[-1] = True
-    return Beats(data, last)
+    return pack_results(layout_of(design), logits)

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 
 from sgq_hw.design import ERRORS, Design
+from sgq_hw.host import IDENTITY
 
-IDENTITY = 0x53475148  # "SGQH"
-MAP_VERSION = 1
+MAP_VERSION = 2
 CONTROL_ADDRESS = 0x08
+IRQ_ENABLE_ADDRESS = 0x34
+IRQ_STATUS_ADDRESS = 0x38
 COUNTER_BASE = 0x80
 
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One 32-bit register: byte address, name, `RO` or `WO`, meaning, and what drives it."""
+    """One 32-bit register: byte address, name, access, meaning, and what drives it."""
 
     address: int
     name: str
@@ -57,12 +59,29 @@ REGISTERS = (
     (0x28, "EDGE_CAPACITY", "RO", "edge words that fit"),
     (0x2C, "NODES", "RO", "nodes of the loaded graph"),
     (0x30, "EDGES", "RO", "edge words of the loaded graph"),
+    (IRQ_ENABLE_ADDRESS, "IRQ_ENABLE", "RW", "bits of IRQ_STATUS that raise irq"),
+    (
+        IRQ_STATUS_ADDRESS,
+        "IRQ_STATUS",
+        "RW1C",
+        "bit 0 the last beat of a result packet was taken, bit 1 an error came; writing 1 clears",
+    ),
 )
 
 
-def register_map(design: Design) -> tuple[Register, ...]:
-    """Return the registers of a design, lowest address first."""
-    constants = {
+BIT_NAMES = {
+    "CONTROL": ("CLEAR_ERROR", "CLEAR_COUNTERS"),
+    "STATUS": ("BUSY", "LOADED", "ERROR"),
+    "IRQ_ENABLE": ("RESULT", "ERROR"),
+    "IRQ_STATUS": ("RESULT", "ERROR"),
+}
+"""Bits of the registers that have some, lowest first."""
+
+
+def constant_values(design: Design) -> dict[str, int]:
+    """Return what the registers read that never change."""
+    return {
+        "ID": IDENTITY,
         "VERSION": MAP_VERSION,
         "PES": design.pes,
         "LANES": design.lanes,
@@ -71,12 +90,18 @@ def register_map(design: Design) -> tuple[Register, ...]:
         "NODE_CAPACITY": design.capacity.nodes,
         "EDGE_CAPACITY": design.capacity.edge_words,
     }
-    expressions = {name: f"32'd{value}" for name, value in constants.items()} | {
+
+
+def register_map(design: Design) -> tuple[Register, ...]:
+    """Return the registers of a design, lowest address first."""
+    expressions = {name: f"32'd{value}" for name, value in constant_values(design).items()} | {
         "ID": f"32'h{IDENTITY:08X}",
         "STATUS": "{29'd0, error, loaded, busy}",
         "ERROR": "{28'd0, error_code}",
         "NODES": "nodes_wide",
         "EDGES": "num_records",
+        "IRQ_ENABLE": "{30'd0, irq_enable_reg}",
+        "IRQ_STATUS": "{30'd0, irq_status_reg}",
     }
     return tuple(Register(*entry, expressions.get(entry[1], "")) for entry in REGISTERS)
 
@@ -127,4 +152,5 @@ ERROR_TEXTS = {
     "ERR_WORD_COUNT": "a packet with another number of words than its target takes, or none",
     "ERR_BANK": "two processing elements read different words of a bank in one cycle",
     "ERR_SLOT": "a record for an open row that cannot be, or rows closed out of order",
+    "ERR_KEEP": "a beat with a byte missing in TKEEP",
 }

@@ -21,11 +21,14 @@ from sgq_hw.registers import (
     CONTROL_ADDRESS,
     COUNTER_BASE,
     COUNTERS,
+    IRQ_ENABLE_ADDRESS,
+    IRQ_STATUS_ADDRESS,
     register_map,
 )
 
 UNITS = (
     "accelerator",
+    "accelerator_axi",
     "aggregation_unit",
     "axil_registers",
     "bank_crossbar",
@@ -251,6 +254,7 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         "capacity": design.capacity,
         "sparse_input": design.sparse_input,
         "edge_values": design.manifest.edge is not None,
+        "streamed": False,
         # With several slots the chunk count is rounded up to a power of two.
         "sets": (
             values["CHUNKS"] if design.pes == 1
@@ -281,6 +285,8 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         "counters": COUNTERS,
         "counter_base": COUNTER_BASE,
         "control_address": CONTROL_ADDRESS,
+        "irq_enable_address": IRQ_ENABLE_ADDRESS,
+        "irq_status_address": IRQ_STATUS_ADDRESS,
         "registers": register_map(design),
     }
 

@@ -8,34 +8,9 @@ import numpy.typing as npt
 
 from sgq_hw.errors import InputError
 from sgq_hw.files import write_text
+from sgq_hw.host import Words
 
 IntArray = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint8]
-"""Little-endian bytes of words, uint8 [words, ceil(bits / 8)]."""
-
-
-def pack_words(codes: IntArray, bits: int) -> Words:
-    """Pack codes side by side into words, the first code lowest; negative codes wrap to their bits.
-
-    Args:
-        codes: int64 [words, codes a word].
-        bits: Width of each code, at most 63.
-    """
-    count, lanes = codes.shape
-    shifts = np.arange(bits, dtype=np.int64)
-    # Packing row block by row block bounds the memory for the bits.
-    block = max(1, (1 << 22) // max(1, lanes * bits))
-    parts = [
-        np.packbits(
-            ((codes[start : start + block, :, None] >> shifts) & 1)
-            .astype(np.uint8)
-            .reshape(-1, lanes * bits),
-            axis=1,
-            bitorder="little",
-        )
-        for start in range(0, count, block)
-    ]
-    return np.concatenate(parts) if parts else np.zeros((0, -(-lanes * bits // 8)), np.uint8)
 
 
 def join_words(parts: Sequence[tuple[IntArray, int]]) -> Words:

@@ -47,7 +47,7 @@ class System:
 
     async def begin(self) -> None:
         """Reset, and connect the bus master."""
-        await start(self.dut, **{f"s_axil_{name}": 0 for name in BUS_INPUTS})
+        await start(self.dut, s_axis_partial=0, **{f"s_axil_{name}": 0 for name in BUS_INPUTS})
         await RisingEdge(self.dut.clk)
         logging.getLogger(f"cocotb.{self.dut._name}.s_axil").setLevel(logging.WARNING)
         self.master = AxiLiteMaster(

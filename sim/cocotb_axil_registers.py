@@ -15,6 +15,8 @@ from sgq_hw.sim.bench import Bench, assert_cut, draw_bits, generator, settings
 
 ID = 0x53475148
 CONTROL = 0x08
+IRQ_ENABLE, IRQ_STATUS = 0x34, 0x38
+RESULT_SENT, FAILED = 1, 2
 COUNTERS = 10
 READ_LATENCY = 3
 WRITE_LATENCY = 2
@@ -25,14 +27,14 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "ar": ("araddr",), "r": ("rdata", "rresp"),
 }  # fmt: skip
 HANDSHAKES = tuple(f"s_axil_{name}{end}" for name in CHANNELS for end in ("valid", "ready"))
-STATUS = ("busy", "loaded", "error", "error_code", "num_nodes", "num_records")
+STATUS = ("busy", "loaded", "error", "error_code", "num_nodes", "num_records", "result_sent")
 
 
 def register(address: int, inputs: dict[str, int], constants: dict[str, int]) -> int:
     """Return what a register below the counters reads, after docs/registers.md."""
     return {
         0x00: ID,
-        0x04: 1,
+        0x04: 2,
         0x0C: inputs["busy"] | inputs["loaded"] << 1 | inputs["error"] << 2,
         0x10: inputs["error_code"],
         0x14: constants["PES"],
@@ -43,6 +45,8 @@ def register(address: int, inputs: dict[str, int], constants: dict[str, int]) ->
         0x28: constants["EDGES"],
         0x2C: inputs["num_nodes"],
         0x30: inputs["num_records"],
+        IRQ_ENABLE: inputs["irq_enable"],
+        IRQ_STATUS: inputs["irq_status"],
     }.get(address, 0)
 
 
@@ -52,12 +56,13 @@ class Watcher:
     def __init__(self, dut: Any, rng: np.random.Generator) -> None:
         outputs = [n for n in HANDSHAKES if n[7:] not in ("awvalid", "wvalid", "bready",
                                                           "arvalid", "rready")]  # fmt: skip
-        self.bench = Bench(dut, known=[*outputs, "error_clear", "counters_clear"])
+        self.bench = Bench(dut, known=[*outputs, "error_clear", "counters_clear", "irq"])
         self.rng = rng
         self.constants: dict[str, int] = settings()
         self.widths = {name: len(getattr(dut, name)) for name in (*STATUS, "counter_value")}
         self.stalls: Counter[str] = Counter()
         self.pulses: Counter[int] = Counter()
+        self.irqs: Counter[int] = Counter()
         self.answers: list[int] = []
         self.last_index = 0
         self.forget()
@@ -73,6 +78,8 @@ class Watcher:
         self.address = 0
         self.answer: int | None = None
         self.high: int | None = None
+        self.irq_enable = self.irq_status = self.irq_events = self.irq = 0
+        self.error_seen = 0
 
     async def step(self, **inputs: int) -> dict[str, tuple[int, ...]]:
         """Spend a cycle; returns the handshakes that its end completes."""
@@ -86,6 +93,7 @@ class Watcher:
         fired = self.check_handshakes()
         self.check_write(fired)
         self.check_read(fired)
+        self.follow_interrupts()
         return fired
 
     def check_handshakes(self) -> dict[str, tuple[int, ...]]:
@@ -118,6 +126,11 @@ class Watcher:
             address = self.addresses.popleft()
             data, strobes = self.data.popleft()
             self.clears = data & 3 if address == CONTROL and strobes & 1 else 0
+            if address == IRQ_ENABLE and strobes & 1:
+                self.irq_enable = data & 3
+            if address == IRQ_STATUS and strobes & 1:
+                # Of two at once, the event wins.
+                self.irq_status = self.irq_status & ~data | self.irq_events
         pulses = self.bench.read("error_clear") | self.bench.read("counters_clear") << 1
         assert pulses == (self.clears if self.write_due == now else 0)
         self.pulses[pulses] += 1
@@ -154,12 +167,25 @@ class Watcher:
     def look_up(self) -> int | None:
         """Return the value at the address just read; None where it is not defined."""
         inputs = {name: self.bench.read(name) for name in (*STATUS, "counter_value")}
+        inputs |= {"irq_enable": self.irq_enable, "irq_status": self.irq_status}
         if not self.address & 0x80:
             return register(self.address, inputs, self.constants)
         if self.address & 4:
             return self.high if (self.address & 0x7F) >> 3 < COUNTERS else 0
         self.high = inputs["counter_value"] >> 32
         return inputs["counter_value"] & 0xFFFFFFFF
+
+    def follow_interrupts(self) -> None:
+        """Check irq; take over the events of the cycle and the acknowledged bits."""
+        assert self.bench.read("irq") == self.irq, "a wrong interrupt"
+        self.irqs[self.irq] += 1
+        self.irq = int(self.irq_status & self.irq_enable != 0)
+        error = self.bench.read("error")
+        self.irq_events = self.bench.read("result_sent") * RESULT_SENT
+        self.irq_events |= (error and not self.error_seen) * FAILED
+        self.irq_status |= self.irq_events
+        # An error that comes in the very cycle that clears the one before is another one.
+        self.error_seen = error and not self.bench.read("error_clear")
 
     async def start(self) -> None:
         """Reset with a quiet bus."""
@@ -224,8 +250,9 @@ async def traffic_at_any_pace(dut: Any, rates: tuple[float, ...]) -> None:
     task = cocotb.start_soon(watcher.forever())
 
     async def write() -> None:
-        for _ in range(60):
-            address = int(rng.choice([CONTROL, CONTROL, int(rng.integers(64)) * 4]))
+        for _ in range(120):
+            known = (CONTROL, CONTROL, CONTROL, IRQ_ENABLE, IRQ_STATUS, IRQ_STATUS)
+            address = int(rng.choice([*known, int(rng.integers(64)) * 4]))
             start = int(rng.choice([0, 0, 1, 2, 3]))
             length = int(rng.integers(1, 4 - start, endpoint=True))
             response = await master.write(address + start, rng.bytes(length))
@@ -239,6 +266,8 @@ async def traffic_at_any_pace(dut: Any, rates: tuple[float, ...]) -> None:
     task.cancel()
     assert len(watcher.answers) == 61
     assert all(watcher.pulses[clear] > 0 for clear in (1, 2, 3))
+    assert watcher.irqs[0] > 0
+    assert watcher.irqs[1] > 0
     for channel, rate in zip(("b", "r"), (rates[2], rates[4]), strict=True):
         assert watcher.stalls[channel] > 0 or not rate, channel
 
@@ -286,6 +315,31 @@ async def strobes_and_pace(dut: Any) -> None:
         reads += "r" in fired
     assert (writes, reads) == (16 * READ_PERIOD, 16 * WRITE_PERIOD)
     assert watcher.pulses[3] == writes // 2
+
+
+@cocotb.test()
+async def errors_interrupt_once_each(dut: Any) -> None:
+    """An error that stays interrupts once; one that follows a clear at once does so again."""
+    watcher = Watcher(dut, generator())
+    await watcher.start()
+    quiet = {"error": 1, "result_sent": 0, "s_axil_bready": 1}
+
+    async def write(address: int, value: int) -> int:
+        both = {"s_axil_awaddr": address, "s_axil_wdata": value, "s_axil_wstrb": 15} | quiet
+        await watcher.step(s_axil_awvalid=1, s_axil_wvalid=1, **both)
+        for _ in range(8):
+            await watcher.step(s_axil_awvalid=0, s_axil_wvalid=0, **both)
+        return watcher.bench.read("irq")
+
+    assert await write(0, 0) == 0
+    assert await write(IRQ_ENABLE, RESULT_SENT) == 0
+    assert await write(IRQ_ENABLE, FAILED) == 1
+    assert await write(IRQ_STATUS, RESULT_SENT) == 1
+    assert await write(IRQ_STATUS, FAILED) == 0
+    # The error is high before, in and after the cycle that clears it.
+    assert await write(CONTROL, 1) == 1
+    assert await write(IRQ_STATUS, FAILED) == 0
+    assert await write(CONTROL, 2) == 0
 
 
 @cocotb.test()

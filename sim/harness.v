@@ -59,12 +59,14 @@ reg  [31:0]            wdata;
 wire                   awready, wready, bvalid, arready, rvalid;
 wire [31:0]            rdata;
 wire [1:0]             bresp, rresp;
+wire                   irq;
 
 sgq_accelerator dut (
     .clk            (clk),
     .rst            (rst),
     .s_axis_tdata   (s_axis_tdata),
     .s_axis_tlast   (s_axis_tlast),
+    .s_axis_partial (1'b0),
     .s_axis_tvalid  (s_axis_tvalid),
     .s_axis_tready  (s_axis_tready),
     .m_axis_tdata   (m_axis_tdata),
@@ -87,8 +89,11 @@ sgq_accelerator dut (
     .s_axil_rdata   (rdata),
     .s_axil_rresp   (rresp),
     .s_axil_rvalid  (rvalid),
-    .s_axil_rready  (1'b1)
+    .s_axil_rready  (1'b1),
+    .irq            (irq)
 );
+
+wire unused_irq = &{1'b0, irq};
 
 // ---------------------------------------------------------------- state of a job
 

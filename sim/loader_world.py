@@ -13,7 +13,8 @@ from sgq_hw.sim.stream import StreamSource, axi_stream, pause_pattern
 
 STATUS = ("s_axis_tready", "infer_pending", "payload_start", "payload_valid", "error", "loaded",
           "loading")  # fmt: skip
-QUIET = ("infer_taken", "payload_ready", "payload_done", "run_error", "run_code", "error_clear")
+QUIET = ("s_axis_partial", "infer_taken", "payload_ready", "payload_done", "run_error", "run_code",
+         "error_clear")  # fmt: skip
 PATIENCE = 5000
 """Cycles after which packets should have been dealt with, at any pace."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sgq_hw.design import PACKET_TYPES, Design
-from sgq_hw.records import RecordFormat
+from sgq_hw.host import RecordFormat
 
 Lines = list[str]
 Record = dict[str, int]

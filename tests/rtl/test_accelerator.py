@@ -14,9 +14,10 @@ from sgq_hw.cosim import judge, simulate
 from sgq_hw.design import Design
 from sgq_hw.generate import design_for, generate
 from sgq_hw.golden.network import run as run_golden
+from sgq_hw.host import Beats
 from sgq_hw.jobs import inference_job
 from sgq_hw.mapping import map_workload
-from sgq_hw.packer import Beats, input_packet, load_packets, output_beats
+from sgq_hw.packer import input_packet, load_packets, output_beats
 from sgq_hw.render import parameters, render
 from tests.quantised import quantised
 from tests.random_networks import other_parameters, random_bundle

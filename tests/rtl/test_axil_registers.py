@@ -41,6 +41,8 @@ def test_on_verilator(tmp_path: Path) -> None:
         ("bvalid_reg && s_axil_bready", "bvalid_reg || s_axil_bready"),
         ("have_address && have_data", "have_address"),
         ("if (s_axil_rready) begin", "begin"),
+        ("irq_status_reg & ~irq_clear", "irq_status_reg & irq_clear"),
+        ("error && !error_clear_reg", "error"),
     ],
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sgq_hw.design import Design
-from sgq_hw.words import pack_words
+from sgq_hw.host import pack_words
 from tests.rtl.unit_runs import (
     UnitRun,
     expect_failure_of,

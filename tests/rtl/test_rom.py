@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sgq_hw.design import address_bits
+from sgq_hw.host import pack_words
 from sgq_hw.render import render
-from sgq_hw.words import hex_lines, pack_words
+from sgq_hw.words import hex_lines
 from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit
 
 SHAPES = [(1, 1), (5, 7), (16, 64), (300, 37)]

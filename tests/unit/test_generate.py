@@ -254,7 +254,7 @@ def test_folders_that_are_no_designs(bundle_path: Path, tmp_path: Path) -> None:
     options = good["options"]
     changes: list[tuple[dict[str, Any], str]] = [
         ({"format": "other"}, "version"),
-        ({"version": 1}, "version: 1; this program reads 2"),
+        ({"version": 1}, "version: 1; this program reads 3"),
         ({"colour": 1}, "unknown field `colour`"),
         ({"options": {**options, "lanes": "3"}}, "lanes"),
         ({"options": {**options, "capacity": {"nodes": 3}}}, "options.capacity"),

@@ -16,15 +16,14 @@ from sgq_hw.design import Design
 from sgq_hw.formats import Epilogue
 from sgq_hw.generate import design_for
 from sgq_hw.golden.network import run
+from sgq_hw.host import Beats, RecordFormat, scheduled_records
 from sgq_hw.packer import (
-    Beats,
     edge_record_count,
     input_packet,
     load_packets,
     memory_images,
     output_beats,
 )
-from sgq_hw.records import RecordFormat, scheduled_records
 from sgq_hw.schedule import Schedule
 from sgq_hw.words import hex_lines
 from tests.random_networks import gcn_layers, random_bundle
