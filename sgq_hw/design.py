@@ -37,6 +37,7 @@ ERRORS = {
     "ERR_BANK": 10,
     "ERR_SLOT": 11,
     "ERR_KEEP": 12,
+    "ERR_GRAPH": 13,
 }
 PACKET_TYPES = {
     "constants": 1,

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -245,7 +246,18 @@ def to_beats(words: Words, size: int) -> Words:
     return padded.reshape(-1, size)
 
 
-def make_packet(stream_bits: int, kind: int, index: int, count: int, payload: Words) -> Beats:
+def graph_tag(places: IntArray) -> int:
+    """Return 16 bits by which the hardware knows whether inputs were packed for its graph.
+
+    Args:
+        places: Place of each node, int64 [nodes].
+    """
+    return crc32(places.astype("<i4").tobytes()) & 0xFFFF
+
+
+def make_packet(
+    stream_bits: int, kind: int, index: int, count: int, payload: Words, tag: int = 0
+) -> Beats:
     """Put a header before a payload.
 
     Args:
@@ -254,8 +266,10 @@ def make_packet(stream_bits: int, kind: int, index: int, count: int, payload: Wo
         index: Index field: pass or table.
         count: Words of the payload.
         payload: uint8 [beats, stream_bits / 8].
+        tag: Of the graph, in packets that belong to one; see `graph_tag`.
     """
-    header = pack_words(np.array([[kind | index << 8, count]], np.int64), 32).reshape(1, -1)
+    fields = np.array([[kind | index << 8 | tag << 16, count]], np.int64)
+    header = pack_words(fields, 32).reshape(1, -1)
     return one_packet(np.concatenate([to_beats(header, stream_bits // 8), payload]))
 
 
@@ -459,8 +473,14 @@ def dense_words(layout: Layout, places: IntArray, codes: IntArray) -> Words:
     return pack_words(packed.reshape(-1, layout.pes), layout.input_record.bits)
 
 
-def inference_packet(layout: Layout, words: Words) -> Beats:
-    """Return the packet of one inference; words lie side by side where several fit into a beat."""
+def inference_packet(layout: Layout, places: IntArray, words: Words) -> Beats:
+    """Return the packet of one inference; words lie side by side where several fit into a beat.
+
+    Args:
+        layout: Of the accelerator.
+        places: Place of each node, int64 [nodes].
+        words: Input words.
+    """
     count, bits = layout.words_per_beat, layout.pes * layout.input_record.bits
     payload = words
     if count > 1:
@@ -470,7 +490,7 @@ def inference_packet(layout: Layout, words: Words) -> Beats:
         payload = np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
     kind = layout.packet_types["inference"]
     beats = to_beats(payload, layout.beat_bytes)
-    return make_packet(layout.stream_bits, kind, 0, len(words), beats)
+    return make_packet(layout.stream_bits, kind, 0, len(words), beats, graph_tag(places))
 
 
 def pack_dense(layout: Layout, places: IntArray, codes: IntArray) -> Beats:
@@ -492,7 +512,7 @@ def pack_dense(layout: Layout, places: IntArray, codes: IntArray) -> Beats:
         indptr = np.searchsorted(rows, np.arange(len(places) + 1))
         return pack_sparse(layout, places, indptr, columns, codes[rows, columns])
     _check_codes(layout, codes)
-    return inference_packet(layout, dense_words(layout, places, codes))
+    return inference_packet(layout, places, dense_words(layout, places, codes))
 
 
 def pack_sparse(
@@ -527,13 +547,13 @@ def pack_sparse(
     if not layout.sparse_input:
         dense = np.zeros((len(places), layout.input_channels), np.int64)
         dense[np.repeat(np.arange(len(places)), np.diff(indptr)), columns] = stored
-        return inference_packet(layout, dense_words(layout, places, dense))
+        return inference_packet(layout, places, dense_words(layout, places, dense))
     if layout.input_record.find("value") is None and np.any(stored != 1):
         # A record without a value is a one; a stored zero would become one.
         raise ValueError("codes: the accelerator takes ones only; leave zeros out")
     if schedule is None:
         schedule = in_order_schedule(layout, places, indptr, columns)
-    return inference_packet(layout, sparse_words(layout, schedule, columns, stored))
+    return inference_packet(layout, places, sparse_words(layout, schedule, columns, stored))
 
 
 def _check_codes(layout: Layout, codes: IntArray) -> None:

@@ -21,15 +21,19 @@ class Mapping:
     Args:
         workload: Graph and inputs.
         pes: Processing elements.
+        placement: Where the nodes lie already; balanced for this workload without one.
     """
 
-    def __init__(self, workload: Workload, pes: int) -> None:
+    def __init__(self, workload: Workload, pes: int, placement: Placement | None = None) -> None:
         self.workload, self.pes = workload, pes
         self.banks = bank_count(pes)
+        self._placement = placement
 
     @cached_property
     def placement(self) -> Placement:
         """Owner and row of every node."""
+        if self._placement is not None:
+            return self._placement
         workload = self.workload
         rows = [np.diff(workload.indptr), np.diff(workload.x_indptr)]
         return place_rows(np.maximum(np.stack(rows), 1), self.pes)

@@ -13,6 +13,7 @@ from sgq_hw.host import (
     Layout,
     Words,
     dense_words,
+    graph_tag,
     inference_packet,
     join_beats,
     make_packet,
@@ -24,7 +25,7 @@ from sgq_hw.host import (
 )
 from sgq_hw.layers import Step
 from sgq_hw.manifest import Manifest
-from sgq_hw.mapping import map_workload
+from sgq_hw.mapping import Mapping, map_workload
 from sgq_hw.words import join_words
 
 IntArray = npt.NDArray[np.int64]
@@ -237,19 +238,20 @@ def load_packets(design: Design, bundle: Bundle) -> Beats:
     parts = []
     for target in design.targets:
         words = target_words(design, bundle, target)
+        tag = 0
+        if target.kind == "graph":
+            tag = graph_tag(map_workload(bundle.workload, design.pes).places)
+        beats = to_beats(words, size)
         parts.append(
-            make_packet(
-                design.stream_bits, target.type, target.index, len(words), to_beats(words, size)
-            )
+            make_packet(design.stream_bits, target.type, target.index, len(words), beats, tag)
         )
     if not parts:
         return Beats(np.zeros((0, size), np.uint8), np.zeros(0, np.bool_))
     return join_beats(parts)
 
 
-def input_words(design: Design, workload: Workload) -> Words:
+def input_words(design: Design, workload: Workload, mapping: Mapping) -> Words:
     """Return the input words of one inference: one a step, a record of every PE."""
-    mapping = map_workload(workload, design.pes)
     layout = layout_of(design)
     columns = workload.x_indices
     if design.sparse_input:
@@ -260,9 +262,19 @@ def input_words(design: Design, workload: Workload) -> Words:
     return dense_words(layout, mapping.places, dense)
 
 
-def input_packet(design: Design, workload: Workload) -> Beats:
-    """Return the packet of one inference."""
-    return inference_packet(layout_of(design), input_words(design, workload))
+def input_packet(design: Design, workload: Workload, loaded: Workload | None = None) -> Beats:
+    """Return the packet of one inference.
+
+    Args:
+        design: The accelerator.
+        workload: Inputs.
+        loaded: What `load_packets` loaded, if it had other inputs: its nodes keep their places.
+    """
+    mapping = map_workload(workload, design.pes)
+    if loaded is not None:
+        mapping = Mapping(workload, design.pes, map_workload(loaded, design.pes).placement)
+    words = input_words(design, workload, mapping)
+    return inference_packet(layout_of(design), mapping.places, words)
 
 
 def output_beats(design: Design, logits: IntArray) -> Beats:

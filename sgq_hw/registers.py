@@ -140,6 +140,7 @@ def markdown() -> str:
 
 
 ERROR_TEXTS = {
+    "ERR_GRAPH": "inputs packed for another graph than the loaded one",
     "ERR_NONE": "no error",
     "ERR_HEADER": "unknown packet type or index",
     "ERR_CAPACITY": "a graph larger than the hardware",

@@ -9,6 +9,7 @@ from sgq_hw.sim.bench import PERIOD_NS, draw_bits
 from sgq_hw.sim.loader_model import (
     ERR_CAPACITY,
     ERR_EARLY_TLAST,
+    ERR_GRAPH,
     ERR_HEADER,
     ERR_LATE_TLAST,
     ERR_NONE,
@@ -208,10 +209,16 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
         assert world.model.error == ERR_WORD_COUNT
         await world.clear()
     await world.send(loads)
-    header = [(data, 0) for data, _ in packet_of(info, {"type": INFERENCE, "index": 0}, []).beats]
-    await world.send([Packet([*header, (0, 0), (0, 1)])])
-    assert world.model.error == ERR_WORD_COUNT
-    await world.clear()
+    wrong = {world.model.tag: ERR_WORD_COUNT}
+    if world.loads:
+        wrong |= {world.model.tag ^ 1: ERR_GRAPH, world.model.tag ^ 0x8000: ERR_GRAPH}
+    for tag, code in wrong.items():
+        # The tag follows the index in the header.
+        fields = {"type": INFERENCE, "index": tag << 8}
+        header = [(data, 0) for data, _ in packet_of(info, fields, []).beats]
+        await world.send([Packet([*header, (0, 0), (0, 1)])])
+        assert world.model.error == code
+        await world.clear()
     await world.send([inference])
     assert world.model.error == ERR_NONE
 

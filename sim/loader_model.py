@@ -5,6 +5,7 @@ from typing import Any
 
 ERR_NONE, ERR_HEADER, ERR_CAPACITY, ERR_EARLY_TLAST, ERR_LATE_TLAST = range(5)
 ERR_NOT_LOADED, ERR_WORD_COUNT = 8, 9
+ERR_GRAPH = 13
 INFERENCE = 16
 
 Beat = tuple[int, int]
@@ -63,6 +64,7 @@ class LoaderModel:
         error: Sticky code.
         loaded: For each target whether it holds data.
         nodes, records: Size of the graph.
+        tag: Of the graph: inferences must have the same.
     """
 
     def __init__(self, info: dict[str, Any]) -> None:
@@ -78,6 +80,7 @@ class LoaderModel:
         rom = self.info["rom"]
         self.nodes: int = rom[0] if rom else 0
         self.records: int = rom[1] if rom else 0
+        self.tag = 0
 
     def run(self, packets: list[Packet]) -> Outcome:
         """Follow packets that come one after the other."""
@@ -93,26 +96,35 @@ class LoaderModel:
         head = packet.beats[: self.header_beats]
         header = sum((data & (1 << 64) - 1) << at * bits for at, (data, _) in enumerate(head))
         kind, index, count = header & 0xFF, header >> 8 & 0xFF, header >> 32
+        tag = header >> 16 & 0xFFFF
         payload = packet.beats[self.header_beats :]
         if (kind, index) == (INFERENCE, 0):
-            return self._inference(packet, payload, count, outcome)
+            return self._inference(packet, payload, (count, tag), outcome)
         for number, target in enumerate(self.targets):
             if (target["type"], target["index"]) == (kind, index):
-                return self._load(number, payload, count, outcome)
+                return self._load(number, payload, (count, tag), outcome)
         return ERR_HEADER
 
-    def _inference(self, packet: Packet, payload: list[Beat], count: int, outcome: Outcome) -> int:
+    def _inference(
+        self, packet: Packet, payload: list[Beat], header: tuple[int, int], outcome: Outcome
+    ) -> int:
+        count, tag = header
         if not all(self.loaded):
             return ERR_NOT_LOADED
         if not payload:
             return ERR_EARLY_TLAST
+        if self.targets and tag != self.tag:
+            return ERR_GRAPH
         if count == 0:
             return ERR_WORD_COUNT
         taken = payload if packet.take is None else payload[: packet.take]
         outcome.payloads.append(Payload(taken, count, packet.code))
         return packet.code
 
-    def _load(self, number: int, payload: list[Beat], count: int, outcome: Outcome) -> int:
+    def _load(
+        self, number: int, payload: list[Beat], header: tuple[int, int], outcome: Outcome
+    ) -> int:
+        count, tag = header
         target = self.targets[number]
         expected = {"edges": self.records, "nodes": self.nodes}.get(
             str(target["counts"]), target["words"]
@@ -138,7 +150,7 @@ class LoaderModel:
                 word |= data << at * self.info["stream_bits"]
             word &= (1 << target["bits"]) - 1
             tlast, last = bool(early), address == count - 1
-            code = self._graph(word) if target["kind"] == "graph" else ERR_NONE
+            code = self._graph(word, tag) if target["kind"] == "graph" else ERR_NONE
             if code == ERR_NONE:
                 beat = outcome.beats + self.header_beats + (address + 1) * beats - 1
                 outcome.writes.append((number, address, word, beat))
@@ -150,11 +162,11 @@ class LoaderModel:
         self.loaded[number] = True
         return ERR_NONE
 
-    def _graph(self, word: int) -> int:
+    def _graph(self, word: int, tag: int) -> int:
         """Take the size of a graph, or return what is wrong with it."""
         nodes, records = word & 0xFFFFFFFF, word >> 32
         limits = self.info["capacity"]
         if not (0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]):
             return ERR_CAPACITY
-        self.nodes, self.records = nodes, records
+        self.nodes, self.records, self.tag = nodes, records, tag
         return ERR_NONE

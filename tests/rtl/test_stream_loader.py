@@ -86,6 +86,8 @@ def test_on_verilator(name: str, tmp_path: Path) -> None:
         ("state_reg <= STATE_CHECK;  // the error", "state_reg <= STATE_INFER;  // the error"),
         ("!busy && !infer_pending_reg", "!busy || !infer_pending_reg"),
         ("word_count_reg + 1'b1", "word_count_reg - 1'b1"),
+        (" || header_tag != graph_tag_reg) begin", ") begin"),
+        ("graph_tag_reg   <= header_tag;", ""),
         ("if (accept && s_axis_tlast)", "if (accept || s_axis_tlast)"),
     ],
 )
