@@ -416,7 +416,7 @@ def in_order_schedule(
     for node in np.argsort(places).tolist():
         row, pe = divmod(int(places[node]), pes)
         first, end = int(indptr[node]), int(indptr[node + 1])
-        slot = row & 1 if pes > 1 else 0
+        slot = row & 1
         queues[pe] += [(entry, entry == end - 1, slot) for entry in range(first, end)]
         if first == end:
             queues[pe].append((-1, True, slot))
