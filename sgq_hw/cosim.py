@@ -277,9 +277,11 @@ def simulate(
     return reports, cycles, built.seconds, run_seconds, message
 
 
-def _details(design: Design, workload: Workload, reports: list[JobReport]) -> list[Mismatch]:
+def _details(
+    design: Design, workload: Workload, reports: list[JobReport], serial: bool
+) -> list[Mismatch]:
     shown = []
-    nodes = map_workload(workload, design.pes).placement.nodes
+    nodes = map_workload(workload, design.pes, serial).placement.nodes
     for report in reports:
         for _, pe, index, row, chunk, lane, want, got, cycle in report.details:
             step = design.passes[index]
@@ -303,6 +305,8 @@ def judge(
     outcome: tuple[list[JobReport], int | None, float, float, str],
     images: _Images | None = None,
     bundle: Bundle | None = None,
+    *,
+    serial: bool = False,
 ) -> CosimResult:
     """Turn what the simulation reported into a verdict.
 
@@ -336,8 +340,8 @@ def judge(
         words_compared=compared,
         image_words_compared=images.compared,
         mismatches=mismatches + images.mismatches,
-        details=(images.details + _details(design, bundle.workload, reports))[:MAX_SHOWN],
-        cycles_predicted=inference_cycles(design, bundle.workload),
+        details=(images.details + _details(design, bundle.workload, reports, serial))[:MAX_SHOWN],
+        cycles_predicted=inference_cycles(design, bundle.workload, serial=serial),
         useful_macs=sum(useful_macs(bundle.network, bundle.workload, trace).values()),
         build_seconds=build_seconds,
         run_seconds=run_seconds,
@@ -357,6 +361,7 @@ def cosim(
     seed: int = 1,
     waves: Path | None = None,
     timeout_seconds: float | None = None,
+    serial: bool = False,
 ) -> CosimResult:
     """Simulate a generated folder on its own graph, or on another one within capacity.
 
@@ -370,28 +375,30 @@ def cosim(
         seed: Of the random power-up values.
         waves: Write a waveform here.
         timeout_seconds: Give up after this time.
+        serial: Send graph and inputs unscheduled.
 
     Raises:
-        InputError: the graph does not fit.
+        InputError: the graph does not fit, or the design takes no unscheduled records.
         ToolError: no usable simulator.
     """
     images = _Images()
     bundle = generated.bundle
-    if graph is None:
+    if graph is None and not serial:
         job = folder_job(generated, inferences, images)
         if stalls is not None:
             job = Job(job.stream, job.results, job.output, job.real_words, stalls)
     else:
         if generated.design.rom:
             raise InputError("--graph: this design has its graph baked in (--rom)")
-        bundle = bind_graph(generated.bundle.network, graph)
+        if graph is not None:
+            bundle = bind_graph(generated.bundle.network, graph)
         trace = run_golden(bundle.network, bundle.workload)
         job = inference_job(
-            generated.design, bundle, trace, inferences=inferences, stalls=stalls
+            generated.design, bundle, trace, inferences=inferences, stalls=stalls, serial=serial
         )
     outcome = simulate(
         generated, [job], simulator=simulator, random_init=random_init, seed=seed, waves=waves,
         timeout_seconds=timeout_seconds,
     )  # fmt: skip
-    return judge(generated, [job], outcome, images, bundle)
+    return judge(generated, [job], outcome, images, bundle, serial=serial)
 

@@ -65,18 +65,24 @@ def _records(schedule: Schedule, lengths: IntArray) -> list[int]:
     return [schedule.steps, macs, schedule.lost_conflict, schedule.lost_imbalance + empty]
 
 
-def _pass_time(design: Design, workload: Workload, step: Pass) -> PassTime:
+def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> PassTime:
     mapping = map_workload(workload, design.pes)
-    if step.front == "aggregate":
-        records = _records(mapping.edges, np.diff(workload.indptr))
-    elif step.front == "combine_stream" and design.sparse_input:
-        records = _records(mapping.inputs, np.diff(workload.x_indptr))
+    walks_records = step.front == "aggregate" or (
+        step.front == "combine_stream" and design.sparse_input
+    )
+    if walks_records:
+        matrix = workload.indptr if step.front == "aggregate" else workload.x_indptr
+        source = map_workload(workload, 1) if serial else mapping
+        schedule = source.edges if step.front == "aggregate" else source.inputs
+        records = _records(schedule, np.diff(matrix))
+        if serial:
+            records[2] = records[0] * design.pes - records[1] - records[3]
     else:
         steps = mapping.placement.rows * step.in_channels
         macs = workload.num_nodes * step.in_channels
         records = [steps, macs, 0, steps * design.pes - macs]
     work = records[0] * step.chunks
-    streamed = step.front == "combine_stream"
+    streamed = step.front == "combine_stream" or (step.front == "aggregate" and design.streamed)
     input_wait = max(0, records[0] * design.beats_per_word - work) if streamed else 0
     output_wait = 0
     if step.destination is None and design.pes == 1:
@@ -88,23 +94,25 @@ def _pass_time(design: Design, workload: Workload, step: Pass) -> PassTime:
     )  # fmt: skip
 
 
-def pass_times(design: Design, workload: Workload) -> list[PassTime]:
+def pass_times(design: Design, workload: Workload, *, serial: bool = False) -> list[PassTime]:
     """Return the time of each pass of an inference in the steady state.
+
+    With `serial`, records come unscheduled: one processing element works at a time.
 
     The input stream keeps up, as it does at one beat a cycle. With one processing element the
     output stream bounds the last pass from below by its beats; stalls on uneven rows that the
     output queue cannot hide come on top and are not modelled.
     """
-    return [_pass_time(design, workload, step) for step in design.passes]
+    return [_pass_time(design, workload, step, serial) for step in design.passes]
 
 
-def inference_cycles(design: Design, workload: Workload) -> int:
+def inference_cycles(design: Design, workload: Workload, *, serial: bool = False) -> int:
     """Return the steady-state interval of back-to-back inferences in cycles.
 
     With several processing elements the results of an inference leave during the next one, whose
     last pass waits for them.
     """
-    passes = [time.cycles for time in pass_times(design, workload)]
+    passes = [time.cycles for time in pass_times(design, workload, serial=serial)]
     if design.pes == 1:
         return sum(passes)
     drain = output_beat_count(design, workload) + DRAIN_OVERHEAD

@@ -48,6 +48,7 @@ PACKET_TYPES = {
     "edges": 6,
     "order": 7,
     "inference": 16,
+    "serial": 17,
 }
 
 
@@ -169,6 +170,7 @@ class Design:
         sparse_input: Whether inputs come as (index, value) records or as complete rows.
         rom: Whether parameters and graph are baked in.
         program: The lowered network.
+        streamed: Whether the graph comes past with every inference instead of lying on chip.
     """
 
     manifest: Manifest
@@ -179,11 +181,17 @@ class Design:
     sparse_input: bool
     rom: bool
     program: Program
+    streamed: bool = False
 
     @property
     def passes(self) -> tuple[Pass, ...]:
         """The passes in running order."""
         return self.program.passes
+
+    @property
+    def aggregations(self) -> int:
+        """Passes that walk the graph."""
+        return sum(step.front == "aggregate" for step in self.passes)
 
     @property
     def banks(self) -> int:
@@ -318,9 +326,12 @@ class Design:
         found = [
             self._memory("weight_memory", "weight", self.lanes * self.weight_bits,
                          self.program.weight_words, rom, copies=self.banks),
-            self._memory("edge_memory", "edge", self.pes * self.edge_record.bits,
-                         capacity.edge_words, rom),
         ]  # fmt: skip
+        if not self.streamed:
+            found.append(
+                self._memory("edge_memory", "edge", self.pes * self.edge_record.bits,
+                             capacity.edge_words, rom)
+            )  # fmt: skip
         found += [
             self._memory(f"table{index}_memory", "table", table.bits, self.rows, rom, index,
                          table.name, self.pes)
@@ -392,9 +403,10 @@ class Design:
             order = self.memory("order_memory")
             add("order", 0, "place {row, PE} of every node", order.width, 0,
                 words_text="nodes of the graph", memory=order.name, follows_graph=True)  # fmt: skip
-        edge = self.memory("edge_memory")
-        add("edges", 0, "edge records", edge.width, 0, words_text="edge words of the graph",
-            memory=edge.name, follows_graph=True)  # fmt: skip
+        if not self.streamed:
+            edge = self.memory("edge_memory")
+            add("edges", 0, "edge records", edge.width, 0, words_text="edge words of the graph",
+                memory=edge.name, follows_graph=True)  # fmt: skip
         for index, table in enumerate(self.manifest.node_tables):
             add("table", index, f"node factors '{table.rule}'", table.bits, 0,
                 words_text="nodes of the graph", memory=f"table{index}_memory",
@@ -402,9 +414,39 @@ class Design:
         return tuple(found)
 
     @property
+    def serial_bits(self) -> dict[str, int]:
+        """Bits of the number of a node and of a channel in unscheduled records."""
+        places = self.banks.bit_length() - 1
+        channels = -(-self.manifest.input.channels // self.banks)
+        return {
+            "node": places + address_bits(self.bank_rows),
+            "channel": places + address_bits(channels),
+        }
+
+    @property
+    def serial(self) -> bool:
+        """Whether unscheduled inputs and graphs are taken too; one PE needs no schedule."""
+        return self.streamed and self.pes > 1
+
+    @property
+    def edge_word_limit(self) -> int:
+        """Edge words of the largest graph; unscheduled, every edge is one."""
+        capacity = self.capacity
+        return max(capacity.edge_words, capacity.edges) if self.serial else capacity.edge_words
+
+    @property
     def input_word_bits(self) -> int:
-        """Bits of an input word: one record of every PE."""
-        return self.pes * self.input_record.bits
+        """Bits of a word of the input stream: one record of every PE, of whatever kind it takes."""
+        widths = [self.pes * self.input_record.bits]
+        if self.streamed:
+            widths.append(self.pes * self.edge_record.bits)
+        if self.serial:
+            edge = 0 if self.manifest.edge is None else self.manifest.edge.bits
+            widths.append(2 + self.serial_bits["node"] + edge)
+            if self.sparse_input:
+                value = self.input_record.find("value")
+                widths.append(2 + self.serial_bits["channel"] + (value.bits if value else 0))
+        return max(widths)
 
     @property
     def words_per_beat(self) -> int:
@@ -426,6 +468,7 @@ def make_design(
     stream_bits: int,
     sparse_input: bool = True,
     rom: bool = False,
+    streamed: bool = False,
 ) -> Design:
     """Size an accelerator.
 
@@ -435,6 +478,8 @@ def make_design(
     check_pes(pes)
     if rom and pes > 1:
         raise InputError(f"--rom: with {pes} processing elements; only with --pes 1")
+    if rom and streamed:
+        raise InputError("--graph streamed: a graph that is baked in (--rom) is not streamed")
     if not 1 <= lanes <= MAX_LANES:
         raise InputError(f"--lanes: {lanes} is outside 1 to {MAX_LANES}")
     if stream_bits not in STREAM_BITS_CHOICES:
@@ -448,7 +493,9 @@ def make_design(
         # A host may stream complete rows without a zero: accumulators are sized for them.
         capacity = replace(capacity, row_nonzeros=manifest.input.channels)
     program = lower(manifest, lanes, capacity, bank_count(pes))
-    design = Design(manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program)
+    design = Design(
+        manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed
+    )
     if design.total_bits > MAX_BITS:
         widest = max(design.passes, key=lambda step: step.bound.accumulator)
         raise InputError(

@@ -67,6 +67,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream_bits: int
     sparse_input: bool
     rom: bool
+    streamed: bool
     capacity: dict[str, int]
 
 
@@ -148,6 +149,7 @@ def design_for(
     stream_bits: int | None = None,
     sparse_input: bool | None = None,
     rom: bool = False,
+    streamed: bool = False,
     capacity: dict[str, int] | None = None,
 ) -> Design:
     """Size an accelerator for a bundle; see `make_design`.
@@ -162,6 +164,7 @@ def design_for(
         stream_bits=STREAM_BITS_CHOICES[-1] if stream_bits is None else stream_bits,
         sparse_input=default_sparse_input(bundle) if sparse_input is None else sparse_input,
         rom=rom,
+        streamed=streamed,
         capacity=default_capacity(bundle, capacity, pes),
     )
     if stream_bits is not None:
@@ -185,7 +188,8 @@ def rom_sizes(design: Design, bundle: Bundle) -> tuple[int, int]:
 def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
     capacity = asdict(design.capacity)
     options = Options(
-        design.pes, design.lanes, design.stream_bits, design.sparse_input, design.rom, capacity
+        design.pes, design.lanes, design.stream_bits, design.sparse_input, design.rom,
+        design.streamed, capacity,
     )
     workload, spec = bundle.workload, design.manifest.input
     passes = [
@@ -302,6 +306,7 @@ def generate(
     stream_bits: int | None = None,
     sparse_input: bool | None = None,
     rom: bool = False,
+    streamed: bool = False,
     capacity: dict[str, int] | None = None,
     force: bool = False,
 ) -> GeneratedDesign:
@@ -315,6 +320,7 @@ def generate(
         stream_bits: Bits of a stream beat, or None for the narrowest that costs no cycles.
         sparse_input: Records of stored inputs (True), complete rows (False), or by density.
         rom: Bake parameters and graph in instead of loading them.
+        streamed: Let the graph come past with every inference instead of keeping it on chip.
         capacity: Capacities above the graph's own: nodes, edges, row_edges, row_nonzeros.
         force: Replace a folder that holds other files.
 
@@ -324,7 +330,7 @@ def generate(
     bundle = load_bundle(bundle_path)
     design = design_for(
         bundle, pes=pes, lanes=lanes, stream_bits=stream_bits, sparse_input=sparse_input, rom=rom,
-        capacity=capacity,
+        streamed=streamed, capacity=capacity,
     )  # fmt: skip
     folder = Path(os.path.normpath(folder))
     check_output_folder(folder, force)
@@ -369,6 +375,11 @@ def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) ->
     design = design_for(bundle, **options)
     if unit == "output_buffer" and design.pes == 1:
         raise InputError("--unit: output_buffer: only designs with --pes 2 or more have it")
+    if unit == "serial_expander" and not design.serial:
+        raise InputError(
+            "--unit: serial_expander: only designs with --graph streamed and --pes 2 or more "
+            "have it"
+        )
     texts = render(design, bundle_hash(bundle_path), unit=unit)
     for name, text in texts.items():
         write_lines(folder / name, text.splitlines())
@@ -404,6 +415,7 @@ def load_generated(folder: Path) -> GeneratedDesign:
         stream_bits=options.stream_bits,
         sparse_input=options.sparse_input,
         rom=options.rom,
+        streamed=options.streamed,
         capacity=capacity,
     )
     return GeneratedDesign(folder, design, bundle, bundle_hash(bundle_path))

@@ -304,6 +304,8 @@ class Layout:
         banks: Banks of the weight memory.
         stream_bits: Bits of a beat.
         words_per_beat: Input words side by side in a beat.
+        word_bits: Bits of an input word: those of PES records, or of a graph's if it is streamed.
+        aggregations: How often the graph's words follow the inputs: 0 where it lies on chip.
         sparse_input: Whether inputs come as records of what is stored.
         input_record: One input of one PE.
         input_channels, input_bits, input_signed: Input codes.
@@ -316,6 +318,8 @@ class Layout:
     banks: int
     stream_bits: int
     words_per_beat: int
+    word_bits: int
+    aggregations: int
     sparse_input: bool
     input_record: RecordFormat
     input_channels: int
@@ -336,6 +340,12 @@ class Layout:
             banks=parameters["BANKS"],
             stream_bits=options["stream_bits"],
             words_per_beat=parameters["WORDS_PER_BEAT"],
+            word_bits=parameters["INPUT_WORD_BITS"],
+            aggregations=(
+                sum(step["front"] == "aggregate" for step in data["passes"])
+                if options["streamed"]
+                else 0
+            ),
             sparse_input=options["sparse_input"],
             input_record=RecordFormat(tuple(Field(**f) for f in data["records"]["input"])),
             input_channels=data["input"]["channels"],
@@ -473,33 +483,82 @@ def dense_words(layout: Layout, places: IntArray, codes: IntArray) -> Words:
     return pack_words(packed.reshape(-1, layout.pes), layout.input_record.bits)
 
 
-def inference_packet(layout: Layout, places: IntArray, words: Words) -> Beats:
+def inference_packet(
+    layout: Layout,
+    places: IntArray,
+    words: Words,
+    graph: Words | None = None,
+    *,
+    serial: bool = False,
+) -> Beats:
     """Return the packet of one inference; words lie side by side where several fit into a beat.
 
     Args:
         layout: Of the accelerator.
         places: Place of each node, int64 [nodes].
         words: Input words.
+        graph: Words of the graph, for accelerators to which it is streamed.
+        serial: Whether each word holds one unscheduled record.
+
+    Raises:
+        ValueError: the graph is missing, or there is no place for it.
     """
-    count, bits = layout.words_per_beat, layout.pes * layout.input_record.bits
-    payload = words
+    if (graph is None) != (layout.aggregations == 0):
+        raise ValueError("graph: goes with every inference if, and only if, it is streamed")
+    count, bits = layout.words_per_beat, layout.word_bits
+    parts = [words, *([] if graph is None else [graph] * layout.aggregations)]
+    payload = np.zeros((sum(map(len, parts)), -(-bits // 8)), np.uint8)
+    at = 0
+    for part in parts:
+        payload[at : at + len(part), : part.shape[1]] = part
+        at += len(part)
+    words = payload
     if count > 1:
         padded = np.zeros((-(-len(words) // count) * count, words.shape[1]), np.uint8)
         padded[: len(words)] = words
         flags = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
         payload = np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
-    kind = layout.packet_types["inference"]
+    kind = layout.packet_types["serial" if serial else "inference"]
     beats = to_beats(payload, layout.beat_bytes)
     return make_packet(layout.stream_bits, kind, 0, len(words), beats, graph_tag(places))
 
 
-def pack_dense(layout: Layout, places: IntArray, codes: IntArray) -> Beats:
+def graph_words(layout: Layout, load: Beats, inference: Beats) -> Words:
+    """Return the words of a streamed graph, out of the packets that sgq_hw made for it.
+
+    Args:
+        layout: Of an accelerator to which the graph is streamed.
+        load: Packets that load it.
+        inference: Packet of one inference on it.
+    """
+    kinds = {code: name for name, code in layout.packet_types.items()}
+    header_beats = -(-HEADER_BITS // layout.stream_bits)
+    payloads = {kinds.get(int(beats[0, 0])): beats[header_beats:] for beats in load.packets()}
+    _, count = unpack_words(payloads["graph"].reshape(1, -1), 2, 32, signed=False)[0]
+    beats = next(iter(inference.packets()))
+    header = beats[:header_beats].reshape(1, -1)
+    total = int(unpack_words(header, 2, 32, signed=False)[0, 1])
+    payload = beats[header_beats:]
+    if layout.words_per_beat > 1:
+        flags = np.unpackbits(
+            payload, axis=1, count=layout.words_per_beat * layout.word_bits, bitorder="little"
+        )
+        words = np.packbits(flags.reshape(-1, layout.word_bits), axis=1, bitorder="little")
+    else:
+        words = payload.reshape(total, -1)
+    return words[total - int(count) : total, : -(-layout.word_bits // 8)]
+
+
+def pack_dense(
+    layout: Layout, places: IntArray, codes: IntArray, graph: Words | None = None
+) -> Beats:
     """Return the packet of one inference with a matrix of inputs, whatever form the hardware takes.
 
     Args:
         layout: Of the accelerator.
         places: Place of each node, int64 [nodes].
         codes: int64 [nodes, channels].
+        graph: Words of the graph, if it is streamed.
 
     Raises:
         ValueError: another shape, or a code outside the input format.
@@ -510,9 +569,9 @@ def pack_dense(layout: Layout, places: IntArray, codes: IntArray) -> Beats:
     if layout.sparse_input:
         rows, columns = np.nonzero(codes)
         indptr = np.searchsorted(rows, np.arange(len(places) + 1))
-        return pack_sparse(layout, places, indptr, columns, codes[rows, columns])
+        return pack_sparse(layout, places, indptr, columns, codes[rows, columns], graph=graph)
     _check_codes(layout, codes)
-    return inference_packet(layout, places, dense_words(layout, places, codes))
+    return inference_packet(layout, places, dense_words(layout, places, codes), graph)
 
 
 def pack_sparse(
@@ -522,6 +581,7 @@ def pack_sparse(
     columns: IntArray,
     codes: IntArray | None = None,
     schedule: ScheduleTable | None = None,
+    graph: Words | None = None,
 ) -> Beats:
     """Return the packet of one inference with CSR rows of inputs, whatever form the hardware takes.
 
@@ -532,6 +592,7 @@ def pack_sparse(
         columns: Input channel of each stored input, int64 [stored].
         codes: Its code, int64 [stored], or None where all are 1.
         schedule: Of the rows on the loaded placement; by default `in_order_schedule`.
+        graph: Words of the graph, if it is streamed.
 
     Raises:
         ValueError: rows, columns or codes that the accelerator does not have.
@@ -547,13 +608,14 @@ def pack_sparse(
     if not layout.sparse_input:
         dense = np.zeros((len(places), layout.input_channels), np.int64)
         dense[np.repeat(np.arange(len(places)), np.diff(indptr)), columns] = stored
-        return inference_packet(layout, places, dense_words(layout, places, dense))
+        return inference_packet(layout, places, dense_words(layout, places, dense), graph)
     if layout.input_record.find("value") is None and np.any(stored != 1):
         # A record without a value is a one; a stored zero would become one.
         raise ValueError("codes: the accelerator takes ones only; leave zeros out")
     if schedule is None:
         schedule = in_order_schedule(layout, places, indptr, columns)
-    return inference_packet(layout, places, sparse_words(layout, schedule, columns, stored))
+    words = sparse_words(layout, schedule, columns, stored)
+    return inference_packet(layout, places, words, graph)
 
 
 def _check_codes(layout: Layout, codes: IntArray) -> None:
@@ -655,10 +717,15 @@ class Accelerator:
         self._baked_in: bool = data["options"]["rom"]
         # Until another one is loaded the graph is the folder's own: it may be there already.
         self._own_load = folder / "images" / "load.hex"
+        self._graph: Words | None = None
         if self._baked_in:
             self._places = np.arange(data["graph"]["nodes"])
         else:
-            self._places = graph_places(self.layout, self._beats(self._own_load))
+            load = self._beats(self._own_load)
+            self._places = graph_places(self.layout, load)
+            if self.layout.aggregations:
+                own_inference = self._beats(folder / "images" / "input.hex")
+                self._graph = graph_words(self.layout, load, own_inference)
         expected = {
             "ID": IDENTITY, "VERSION": data["map_version"], "PES": self.layout.pes,
             "LANES": self.layout.lanes, "STREAM_BITS": self.layout.stream_bits,
@@ -710,6 +777,9 @@ class Accelerator:
                 self._transport.write_stream(packet.tobytes())
         self.check()
         self._places = places
+        if path is not None and self.layout.aggregations:
+            own = [packet for packet in beats.packets() if packet[0, 0] == inference]
+            self._graph = graph_words(self.layout, beats, one_packet(own[0]))
 
     def run(self, codes: IntArray) -> IntArray:
         """Run one inference: input codes int64 [nodes, channels] to results of the same form.
@@ -718,13 +788,15 @@ class Accelerator:
             AcceleratorError: the hardware reports an error.
             ValueError: inputs of another shape, or outside their format.
         """
-        return self._exchange(pack_dense(self.layout, self._places, codes))
+        return self._exchange(pack_dense(self.layout, self._places, codes, self._graph))
 
     def run_sparse(
         self, indptr: IntArray, columns: IntArray, codes: IntArray | None = None
     ) -> IntArray:
         """Run one inference with inputs as CSR rows; see `pack_sparse` and `run`."""
-        return self._exchange(pack_sparse(self.layout, self._places, indptr, columns, codes))
+        return self._exchange(
+            pack_sparse(self.layout, self._places, indptr, columns, codes, graph=self._graph)
+        )
 
     def _beats(self, path: Path) -> Beats:
         return read_beats(path, self.layout.stream_bits)

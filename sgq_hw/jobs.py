@@ -89,17 +89,22 @@ def inference_job(
     inferences: int = 1,
     load: bool = True,
     stalls: Stalls | None = None,
+    serial: bool = False,
 ) -> Job:
-    """Load a network and graph, then run the same inference several times back to back."""
-    stream = load_packets(design, bundle).lines() if load else []
-    stream += marked(input_packet(design, bundle.workload)) * inferences
+    """Load a network and graph, then run the same inference several times back to back.
+
+    With `serial`, graph and inputs come unscheduled.
+    """
+    stream = load_packets(design, bundle, serial=serial).lines() if load else []
+    stream += marked(input_packet(design, bundle.workload, serial=serial)) * inferences
+    mapping = map_workload(bundle.workload, design.pes, serial)
     final = design.passes[-1]
     output = output_beats(design, trace[final.layer, final.stage]).lines()
     return Job(
         stream=stream,
         results=[
             lines * inferences
-            for lines in result_lines(design, trace, map_workload(bundle.workload, design.pes))
+            for lines in result_lines(design, trace, mapping)
         ],
         output=output * inferences,
         real_words=inferences * sum(codes.size for codes in trace.values()),

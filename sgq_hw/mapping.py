@@ -15,6 +15,12 @@ from sgq_hw.schedule import Placement, Schedule, place_rows, schedule_rows
 IntArray = npt.NDArray[np.int64]
 
 
+def natural_placement(nodes: int, pes: int) -> Placement:
+    """Return the placement of unscheduled graphs: row r belongs to PE `r % pes`."""
+    numbers = np.arange(nodes, dtype=np.int64)
+    return Placement(pes, numbers % pes, numbers // pes)
+
+
 class Mapping:
     """Placement and schedules of one workload on a number of processing elements.
 
@@ -68,6 +74,14 @@ class Mapping:
 
 
 @lru_cache(maxsize=8)
-def map_workload(workload: Workload, pes: int) -> Mapping:
-    """Return the mapping of a workload; the last ones are kept."""
-    return Mapping(workload, pes)
+def map_workload(workload: Workload, pes: int, serial: bool = False) -> Mapping:
+    """Return the mapping of a workload; the last ones are kept.
+
+    Args:
+        workload: Graph and inputs.
+        pes: Processing elements.
+        serial: Whether its records come unscheduled.
+    """
+    return Mapping(
+        workload, pes, natural_placement(workload.num_nodes, pes) if serial else None
+    )

@@ -11,6 +11,8 @@ from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.host import (
     Beats,
     Layout,
+    RecordFormat,
+    ScheduleTable,
     Words,
     dense_words,
     graph_tag,
@@ -163,8 +165,37 @@ def edge_words(design: Design, workload: Workload) -> Words:
     return pack_words(records, design.edge_record.bits)
 
 
-def target_words(design: Design, bundle: Bundle, target: LoadTarget) -> Words:
-    """Return the words of one load packet."""
+def serial_records(
+    schedule: ScheduleTable, columns: IntArray, codes: IntArray | None, index_bits: int,
+    value_bits: int,
+) -> Words:  # fmt: skip
+    """Return unscheduled records, one a word: {value, index, valid, last}.
+
+    Args:
+        schedule: Of one PE: the entries in row order.
+        columns: Node or channel of each entry.
+        codes: Value of each entry, or None where all are one.
+        index_bits: Bits of a node or channel.
+        value_bits: Bits of a value, 0 where records have none.
+    """
+    record = RecordFormat.make(last=1, valid=1, address=index_bits, value=value_bits)
+    records = scheduled_records(schedule, np.zeros_like(columns), columns, codes, record)
+    return pack_words(records, record.bits)
+
+
+def serial_edges(design: Design, workload: Workload) -> Words:
+    """Return the unscheduled records of a graph."""
+    edge = design.manifest.edge
+    return serial_records(
+        map_workload(workload, 1).edges, workload.indices, workload.edge_codes,
+        design.serial_bits["node"], 0 if edge is None else edge.bits,
+    )  # fmt: skip
+
+
+def target_words(
+    design: Design, bundle: Bundle, target: LoadTarget, *, serial: bool = False
+) -> Words:
+    """Return the words of one load packet; `serial`: for a graph that comes unscheduled."""
     workload = bundle.workload
     if target.kind == "constants":
         epilogue = bundle.network.manifest.steps()[target.index].epilogue
@@ -176,17 +207,19 @@ def target_words(design: Design, bundle: Bundle, target: LoadTarget) -> Words:
         return pack_words(_weight_codes(design, bundle), design.weight_bits)
     if target.kind == "channels":
         return _channel_words(design, bundle)
-    return _graph_words(design, workload, target)
+    return _graph_words(design, workload, target, serial=serial)
 
 
-def _graph_words(design: Design, workload: Workload, target: LoadTarget) -> Words:
+def _graph_words(
+    design: Design, workload: Workload, target: LoadTarget, *, serial: bool
+) -> Words:
     """Return the words of a load packet that belongs to the graph."""
     if target.kind == "graph":
-        steps = map_workload(workload, design.pes).edges.steps
+        steps = map_workload(workload, 1 if serial else design.pes).edges.steps
         return pack_words(np.array([[workload.num_nodes, steps]]), 32)
     if target.kind == "edges":
         return edge_words(design, workload)
-    mapping = map_workload(workload, design.pes)
+    mapping = map_workload(workload, design.pes, serial)
     if target.kind == "order":
         return pack_words(mapping.places[:, None], target.bits)
     name = design.manifest.node_tables[target.index].name
@@ -198,7 +231,7 @@ def memory_images(design: Design, bundle: Bundle) -> dict[str, tuple[Words, int]
     images: dict[str, tuple[Words, int]] = {}
     loadable = Design(
         design.manifest, design.pes, design.lanes, design.stream_bits, design.capacity,
-        design.sparse_input, rom=False, program=design.program,
+        design.sparse_input, rom=False, program=design.program, streamed=design.streamed,
     )  # fmt: skip
     for target in loadable.targets:
         if target.memory:
@@ -215,6 +248,8 @@ def layout_of(design: Design) -> Layout:
         banks=design.banks,
         stream_bits=design.stream_bits,
         words_per_beat=design.words_per_beat,
+        word_bits=design.input_word_bits,
+        aggregations=design.aggregations if design.streamed else 0,
         sparse_input=design.sparse_input,
         input_record=design.input_record,
         input_channels=spec.channels,
@@ -227,20 +262,27 @@ def layout_of(design: Design) -> Layout:
     )
 
 
-def load_packets(design: Design, bundle: Bundle) -> Beats:
+def load_packets(design: Design, bundle: Bundle, *, serial: bool = False) -> Beats:
     """Return the packets that load a network and a graph.
+
+    Args:
+        design: The accelerator.
+        bundle: Network and graph.
+        serial: The graph and its inputs come unscheduled.
 
     Raises:
         InputError: something does not fit the design.
     """
     check_fits(design, bundle)
+    if serial and not design.serial:
+        raise InputError("--serial: only designs with --graph streamed and --pes 2 or more")
     size = design.stream_bits // 8
     parts = []
     for target in design.targets:
-        words = target_words(design, bundle, target)
+        words = target_words(design, bundle, target, serial=serial)
         tag = 0
         if target.kind == "graph":
-            tag = graph_tag(map_workload(bundle.workload, design.pes).places)
+            tag = graph_tag(map_workload(bundle.workload, design.pes, serial).places)
         beats = to_beats(words, size)
         parts.append(
             make_packet(design.stream_bits, target.type, target.index, len(words), beats, tag)
@@ -250,10 +292,18 @@ def load_packets(design: Design, bundle: Bundle) -> Beats:
     return join_beats(parts)
 
 
-def input_words(design: Design, workload: Workload, mapping: Mapping) -> Words:
+def input_words(
+    design: Design, workload: Workload, mapping: Mapping, *, serial: bool = False
+) -> Words:
     """Return the input words of one inference: one a step, a record of every PE."""
     layout = layout_of(design)
     columns = workload.x_indices
+    if design.sparse_input and serial:
+        value = design.input_record.find("value")
+        return serial_records(
+            map_workload(workload, 1).inputs, columns, workload.x_codes,
+            design.serial_bits["channel"], value.bits if value else 0,
+        )  # fmt: skip
     if design.sparse_input:
         return sparse_words(layout, mapping.inputs, columns, workload.x_codes)
     dense = np.zeros((workload.num_nodes, layout.input_channels), np.int64)
@@ -262,19 +312,26 @@ def input_words(design: Design, workload: Workload, mapping: Mapping) -> Words:
     return dense_words(layout, mapping.places, dense)
 
 
-def input_packet(design: Design, workload: Workload, loaded: Workload | None = None) -> Beats:
+def input_packet(
+    design: Design, workload: Workload, loaded: Workload | None = None, *, serial: bool = False
+) -> Beats:
     """Return the packet of one inference.
 
     Args:
         design: The accelerator.
         workload: Inputs.
         loaded: What `load_packets` loaded, if it had other inputs: its nodes keep their places.
+        serial: Records are not scheduled.
     """
-    mapping = map_workload(workload, design.pes)
-    if loaded is not None:
+    mapping = map_workload(workload, design.pes, serial)
+    if loaded is not None and not serial:
         mapping = Mapping(workload, design.pes, map_workload(loaded, design.pes).placement)
-    words = input_words(design, workload, mapping)
-    return inference_packet(layout_of(design), mapping.places, words)
+    words = input_words(design, workload, mapping, serial=serial)
+    graph = None
+    if design.streamed:
+        of_graph = workload if loaded is None else loaded
+        graph = (serial_edges if serial else edge_words)(design, of_graph)
+    return inference_packet(layout_of(design), mapping.places, words, graph, serial=serial)
 
 
 def output_beats(design: Design, logits: IntArray) -> Beats:

@@ -42,6 +42,7 @@ UNITS = (
     "performance_counters",
     "requantize",
     "schedule_checker",
+    "serial_expander",
     "stream_loader",
     "stream_register",
 )
@@ -127,13 +128,15 @@ def parameters(design: Design) -> dict[str, int]:
         "INPUT_ADDRESS_BITS": address_bits(-(-channels // design.banks)),
         "INPUT_RECORD_BITS": design.input_record.bits,
         "INPUT_WORD_BITS": design.input_word_bits,
+        "SERIAL_NODE_BITS": design.serial_bits["node"],
+        "SERIAL_CHANNEL_BITS": design.serial_bits["channel"],
         "WORDS_PER_BEAT": design.words_per_beat,
         "BEATS_PER_WORD": design.beats_per_word,
         "ROW_LENGTH_BITS": count_bits(max(capacity.row_nonzeros, capacity.row_edges)),
         "RECORD_BITS": design.edge_record.bits,
         "EDGE_ADDRESS_BITS": address_bits(design.bank_rows),
-        "EDGE_ADDR_BITS": address_bits(capacity.edge_words),
-        "EDGE_COUNT_BITS": count_bits(capacity.edge_words),
+        "EDGE_ADDR_BITS": address_bits(design.edge_word_limit),
+        "EDGE_COUNT_BITS": count_bits(design.edge_word_limit),
         "WEIGHT_ADDR_BITS": weight_addr_bits,
         "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
         "OPERAND_ROW_BITS": max(
@@ -252,9 +255,13 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
     return {
         "p": SimpleDict(values),
         "capacity": design.capacity,
+        "edge_word_limit": design.edge_word_limit,
         "sparse_input": design.sparse_input,
         "edge_values": design.manifest.edge is not None,
-        "streamed": False,
+        "streamed": design.streamed,
+        "serial": design.serial,
+        "aggregations": design.aggregations,
+        "serial_type": PACKET_TYPES["serial"],
         # With several slots the chunk count is rounded up to a power of two.
         "sets": (
             values["CHUNKS"] if design.pes == 1
@@ -339,7 +346,8 @@ def render(
         context |= {"p": SimpleDict(values), "has_addend": True}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
-    units = [name for name in UNITS if name != "output_buffer" or design.pes > 1]
+    optional = {"output_buffer": design.pes > 1, "serial_expander": design.serial}
+    units = [name for name in UNITS if optional.get(name, True)]
     for name in units if unit is None else [unit]:
         jobs.append((name, f"sgq_{name}", dict(context)))
         if name == "aggregation_unit":

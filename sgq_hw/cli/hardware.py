@@ -30,6 +30,9 @@ def _design_options(function: Command) -> Command:
         click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,"
                      "edge_words=,row_nonzeros=."),
         click.option("--rom", is_flag=True, help="Bake parameters and graph in."),
+        click.option("--graph", "graph_form", default="on-chip", show_default=True,
+                     type=click.Choice(["on-chip", "streamed"]),
+                     help="Keep the graph on chip, or stream it past with every inference."),
     )  # fmt: skip
     for option in reversed(options):
         function = option(function)
@@ -49,8 +52,8 @@ _SPARSE = {"auto": None, "sparse": True, "dense": False}
 @json_option
 def generate(
     bundle: Path, pes: int, lanes: int, stream_bits: int | None, input_form: str,
-    capacity: str | None, rom: bool, unit: str | None, force: bool, output: Path,
-    json_path: Path | None,
+    capacity: str | None, rom: bool, graph_form: str, unit: str | None, force: bool,
+    output: Path, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Write the Verilog accelerator of BUNDLE into a folder."""
     from sgq_hw import generate as generating  # noqa: PLC0415
@@ -58,15 +61,16 @@ def generate(
     if unit is not None:
         paths = generating.generate_unit(
             bundle, unit, output, pes=pes, lanes=lanes, stream_bits=stream_bits,
-            sparse_input=_SPARSE[input_form], rom=rom, capacity=pairs(capacity, "--capacity"),
+            sparse_input=_SPARSE[input_form], rom=rom, streamed=graph_form == "streamed",
+            capacity=pairs(capacity, "--capacity"),
         )  # fmt: skip
         write_json(json_path, {"files": [str(path) for path in paths]})
         click.echo("\n".join(map(str, paths)))
         return
     generated = generating.generate(
         bundle, output, pes=pes, lanes=lanes, stream_bits=stream_bits,
-        sparse_input=_SPARSE[input_form], rom=rom, capacity=pairs(capacity, "--capacity"),
-        force=force,
+        sparse_input=_SPARSE[input_form], rom=rom, streamed=graph_form == "streamed",
+        capacity=pairs(capacity, "--capacity"), force=force,
     )  # fmt: skip
     from sgq_hw.report import print_build_report  # noqa: PLC0415
 
@@ -78,12 +82,14 @@ def generate(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("graph")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@click.option("--serial", is_flag=True, help="Leave edges and inputs unscheduled: slow.")
 @pickle_option
 @unused_seed_option
 @json_option
 def pack(
-    folder: Path, graph: str, output: Path, allow_pickle: bool, json_path: Path | None
-) -> None:
+    folder: Path, graph: str, output: Path, serial: bool, allow_pickle: bool,
+    json_path: Path | None,
+) -> None:  # fmt: skip
     """Pack GRAPH for the design in FOLDER: stream beats that load it and run one inference."""
     from sgq_hw.cosim import bind_graph  # noqa: PLC0415
     from sgq_hw.generate import load_generated  # noqa: PLC0415
@@ -97,8 +103,8 @@ def pack(
     bundle = bind_graph(
         generated.bundle.network, load_graph(graph, allow_pickle=allow_pickle)
     )
-    load = load_packets(generated.design, bundle).lines()
-    infer = input_packet(generated.design, bundle.workload).lines()
+    load = load_packets(generated.design, bundle, serial=serial).lines()
+    infer = input_packet(generated.design, bundle.workload, serial=serial).lines()
     write_lines(output, load + infer)
     write_json(json_path, {"load_beats": len(load), "inference_beats": len(infer)})
     click.echo(f"{output}: {len(load)} beats load, {len(infer)} beats an inference")
@@ -110,13 +116,14 @@ def pack(
 @click.option("--input", "features", type=click.Path(path_type=Path),
               help="Other input features for the same graph: an .npz with x_shape and x_....")
 @click.option("--inferences", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--serial", is_flag=True, help="Send edges and inputs unscheduled: slow.")
 @click.option("--waves", type=click.Path(path_type=Path), help="Write a waveform here.")
 @seed_option
 @pickle_option
 @json_option
 def cosim(
-    folder: Path, graph: str | None, features: Path | None, inferences: int, waves: Path | None,
-    seed: int, allow_pickle: bool, json_path: Path | None,
+    folder: Path, graph: str | None, features: Path | None, inferences: int, serial: bool,
+    waves: Path | None, seed: int, allow_pickle: bool, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Simulate the design in FOLDER and compare every word with the golden model."""
     from sgq_hw import cosim as cosimulation  # noqa: PLC0415
@@ -135,8 +142,9 @@ def cosim(
         other = cosimulation.graph_with_features(generated.bundle, features)
     with spinner("building and simulating"):
         result = cosimulation.cosim(
-            generated, graph=other, inferences=inferences, waves=waves, random_init=True, seed=seed
-        )
+            generated, graph=other, inferences=inferences, waves=waves, random_init=True,
+            seed=seed, serial=serial,
+        )  # fmt: skip
     write_json(json_path, result.as_json())
     command = " ".join(["sgq-hw cosim", str(folder), *(["--graph", graph] if graph else [])])
     print_cosim(result, command)

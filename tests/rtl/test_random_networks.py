@@ -31,9 +31,13 @@ BUILDS: dict[str, dict[str, object]] = {
     "pes2": {"pes": 2, "lanes": 3, "inputs": "signed", "normalisation": "edge", "layers": 3},
     "pes4-empty-rows": {"pes": 4, "lanes": 5, "self_loops": False, "layers": 2},
     "pes8-dense": {"pes": 8, "lanes": 2, "sparse_input": False, "layers": 2, "stream_bits": 64},
+    "pes4-streamed": {"pes": 4, "lanes": 3, "streamed": True, "layers": 2, "stream_bits": 64},
+    "pes2-streamed-edge": {"pes": 2, "lanes": 4, "streamed": True, "normalisation": "edge",
+                           "inputs": "signed", "self_loops": False},
+    "streamed": {"lanes": 6, "streamed": True, "layers": 2},
     "pes32-more-than-nodes": {"pes": 32, "lanes": 1, "layers": 2, "max_bits": 4},
 }
-GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom")
+GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed")
 
 
 def build(rng: np.random.Generator, options: dict[str, object], folder: Path) -> GeneratedDesign:
@@ -78,6 +82,7 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
                 load=not rom,
                 stalls=stalls,
                 inferences=between(rng, 1, 3),
+                serial=generated.design.serial and bool(rng.integers(2)),
             )
         )
     outcome = simulate(
@@ -109,5 +114,6 @@ def test_a_thousand_draws(seed: int, tmp_path: Path) -> None:
         "lanes": choose(rng, (1, 2, 3, 4, 5, 7, 8, 12, 16)),
         "stream_bits": choose(rng, (64, 128, 256)),
         "sparse_input": bool(rng.integers(2)),
+        "streamed": bool(rng.integers(2)),
     }
     run_draws(rng, build(rng, options, tmp_path), 25)
