@@ -97,6 +97,46 @@ class FrontEnd:
 
     async def run_pass(self, drawn: Pass, abort_at: int = -1) -> None:
         """Run a pass to its end, or until it becomes inactive in its cycle `abort_at`."""
+        if self.values["streamed"]:
+            await self.run_streamed(drawn, abort_at)
+        else:
+            await self.run_fetched(drawn, abort_at)
+
+    async def run_streamed(self, drawn: Pass, abort_at: int) -> None:
+        """Run a pass over words of the input stream, which pauses at times."""
+        rng, read = self.rng, self.bench.read
+        word_bits = self.values["PES"] * self.values["RECORD_BITS"]
+        pause = float(rng.choice([0.0, 0.3, 0.8]))
+        tail = int(rng.integers(2, 6))
+        position = taken_words = number = 0
+        await self.idle(start=1, **drawn.ports)
+        while tail:
+            done = position == len(drawn.issues)
+            tail -= done
+            hold, offered = next(drawn.holds), bool(rng.random() >= pause)
+            issue = offered and not hold and not done
+            issued = drawn.issues[position] if issue else None
+            active = number != abort_at
+            word = drawn.memory[taken_words] if offered and not done else draw_bits(rng, word_bits)
+            await self.bench.cycle(
+                start=0, active=int(active), hold=int(hold), word_valid=int(offered),
+                edge_data=word,
+            )  # fmt: skip
+            if not active:
+                self.check_idle()
+                return
+            check_issue(self.bench, self.values, issued)
+            taken = issued is not None and issued.last_chunk
+            assert read("word_ready") == taken, f"cycle {self.bench.cycles}, {issued}"
+            assert read("starved") == (not offered and not hold and not done)
+            taken_words += taken
+            self.events["held"] += hold and not done
+            position += issue
+            number += 1
+        assert taken_words == len(drawn.memory)
+
+    async def run_fetched(self, drawn: Pass, abort_at: int) -> None:
+        """Run a pass over words of the edge memory."""
         rng, read = self.rng, self.bench.read
         word_bits = self.values["PES"] * self.values["RECORD_BITS"]
         port = ReadPort(drawn.memory, draw_bits(rng, word_bits))
@@ -131,16 +171,20 @@ class FrontEnd:
     def check_idle(self) -> None:
         """Check that nothing is issued or fetched."""
         check_issue(self.bench, self.values, None)
-        assert not self.bench.read("edge_re")
+        for name in ("word_ready", "starved") if self.values["streamed"] else ("edge_re",):
+            assert not self.bench.read(name), name
 
     async def idle(self, start: int = 0, **ports: int) -> None:
         """Spend a cycle outside of a pass."""
+        if self.values["streamed"]:
+            ports["word_valid"] = draw_bits(self.rng, 1)
         await self.bench.cycle(start=start, active=0, hold=draw_bits(self.rng, 1), **ports)
         self.check_idle()
 
     async def started(self) -> None:
         """Begin with an inactive unit."""
-        await self.bench.start(start=0, active=0, hold=0, num_words=1, last_chunk=0)
+        stream = {"word_valid": 0} if self.values["streamed"] else {}
+        await self.bench.start(start=0, active=0, hold=0, num_words=1, last_chunk=0, **stream)
         self.check_idle()
 
 

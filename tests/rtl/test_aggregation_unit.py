@@ -25,6 +25,10 @@ DESIGNS: dict[str, dict[str, object]] = {
     "pe8-edge": {
         "pes": 8, "normalisation": "edge", "lanes": 5, "max_bits": 16, "hidden": 12, "nodes": 21,
     },
+    "pes2-streamed": {
+        "pes": 2, "normalisation": "edge", "lanes": 3, "max_bits": 4, "hidden": 5, "streamed": True,
+    },
+    "streamed": {"normalisation": "factored", "lanes": 4, "streamed": True},
     "pe8-few-nodes": {"pes": 8, "normalisation": "factored", "lanes": 2, "nodes": 3},
 }  # fmt: skip
 
@@ -40,6 +44,7 @@ def job(name: str, draws: int = 12) -> UnitRun:
         "draws": draws,
         "nodes": nodes,
         "CHUNKS": max(step.chunks for step in design.passes if step.front == "aggregate"),
+        "streamed": design.streamed,
         "has_bubbles": design.edge_record.find("valid") is not None,
         "record": [(field.name, field.bits, field.low) for field in design.edge_record.fields],
     }
@@ -75,3 +80,17 @@ def test_power_up_states_on_verilator(tmp_path: Path) -> None:
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("pe2-edge", 6), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("more && word_valid && !hold", "active && word_valid && !hold"),
+        ("left_reg - 1'b1", "left_reg"),
+        ("left_reg       <= num_words", "left_reg       <= num_words - 1'b1"),
+        ("more && !word_valid && !hold", "more && !word_valid"),
+        ("assign word_ready      = take", "assign word_ready      = step_valid"),
+    ],
+)
+def test_a_planted_fault_in_streaming_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("pes2-streamed", 6), old, new), tmp_path)
