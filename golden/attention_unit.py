@@ -10,11 +10,13 @@ functions named `*_table` take real numbers: their results are data that a bundl
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from sgq_hw.formats import Window
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.fixed_point import (
     MAX_BITS,
@@ -28,6 +30,7 @@ from sgq_hw.golden.fixed_point import (
     saturate,
     signed_bits,
 )
+from sgq_hw.golden.requantize import requantize_windows
 from sgq_hw.golden.rows import reduce_rows
 from sgq_hw.layers import AgnnAttention, GatAttention
 
@@ -488,6 +491,37 @@ def attention_sums(
     return numerator, factors, exponents
 
 
+def round_means(
+    totals: IntArray,
+    exponents: IntArray,
+    shift: int,
+    *,
+    bits: int,
+    signed: bool,
+    windows: Sequence[Window] = (),
+    buckets: IntArray | None = None,
+) -> IntArray:
+    """Round weighted means once: `sat(round_shift(total, S + e))`, the epilogue of an attention.
+
+    Args:
+        totals: `num * R + (bias << e)`, int64 [rows, channels].
+        exponents: e of the reciprocals, int64 [rows, channels].
+        shift: S >= 0.
+        bits: Width of the result, with windows of its word.
+        signed: Whether the result is two's complement.
+        windows: One for each degree bucket, where rows keep only those bits of the word.
+        buckets: Bucket of each row, int64 [rows]; with windows only.
+
+    Returns:
+        Codes, or with windows words as the consumer sees them, int64 [rows, channels].
+    """
+    if not windows:
+        return saturate(round_shift_by(totals, shift + exponents), bits, signed)
+    assert buckets is not None
+    one, no_bias = np.ones((), np.int64), np.zeros((), np.int64)
+    return requantize_windows(totals, one, no_bias, shift + exponents, windows, signed, buckets)
+
+
 def attention_unit(
     indptr: IntArray,
     indices: IntArray,
@@ -501,6 +535,8 @@ def attention_unit(
     shift: int,
     bits: int,
     signed: bool,
+    windows: Sequence[Window] = (),
+    buckets: IntArray | None = None,
 ) -> IntArray:
     """Compute each row's weighted mean of neighbour features, per head, rounded once.
 
@@ -521,22 +557,27 @@ def attention_unit(
         bias: int64 [heads * channels] or a scalar.
         bias_bits: Two's complement width of the bias; 0 without one.
         shift: S >= 0.
-        bits: Width of the result.
-        signed: Whether the result is two's complement.
+        bits: As of `round_means`.
+        signed: As of `round_means`.
+        windows: As of `round_means`.
+        buckets: As of `round_means`.
 
     Returns:
-        Codes, int64 [rows, heads * channels].
+        Codes, or with windows words, int64 [rows, heads * channels].
 
     Raises:
         BoundError: an operand outside its format, or an intermediate above 62 bits.
     """
-    attention_bound(int(np.diff(indptr).max(initial=0)), att_bits, magnitude, bias_bits, shift)
+    last = shift + max((window.exponent for window in windows), default=0)
+    attention_bound(int(np.diff(indptr).max(initial=0)), att_bits, magnitude, bias_bits, last)
     check_range(weights, *code_range(att_bits, False), "attention: weight")
     check_range(features, -magnitude, magnitude, "attention: feature code")
     check_range(bias, *(code_range(bias_bits, True) if bias_bits else (0, 0)), "attention: bias")
     numerator, factors, exponents = attention_sums(indptr, indices, weights, features)
-    total = numerator * factors + (bias << exponents)
-    return saturate(round_shift_by(total, shift + exponents), bits, signed)
+    return round_means(
+        numerator * factors + (bias << exponents), exponents, shift,
+        bits=bits, signed=signed, windows=windows, buckets=buckets,
+    )  # fmt: skip
 
 
 # ---- activation -------------------------------------------------------------------------------

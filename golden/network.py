@@ -1,5 +1,8 @@
 """The whole network in integers: every code that the accelerator writes at a pass boundary."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -9,7 +12,7 @@ from sgq_hw.formats import Key
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.attention_unit import (
     AttentionTable,
-    attention_sums,
+    AttentionWeights,
     attention_unit,
     edge_weights,
     elu,
@@ -19,7 +22,7 @@ from sgq_hw.golden.combination_unit import combination_unit
 from sgq_hw.golden.fixed_point import IntArray, check_range
 from sgq_hw.golden.readout_unit import readout_unit
 from sgq_hw.golden.requantize import requantize, requantize_windows
-from sgq_hw.layers import AgnnAttention, Step
+from sgq_hw.layers import AgnnAttention, GatAttention, Step
 
 Trace = dict[Key, IntArray]
 """`(layer, stage)` to the codes int64 [nodes, channels] that the stage wrote, in running order."""
@@ -59,33 +62,36 @@ def _accumulate(
     return readout_unit(workload.graph_of_node, features)
 
 
+def _edge_weights(
+    network: Network, workload: Workload, step: Step, trace: Trace, magnitude: int
+) -> AttentionWeights:
+    """Return the weights of a stage with attention, whose feature codes reach `magnitude`."""
+    assert step.source is not None
+    assert step.attention is not None
+    attention = step.attention
+    scores = None if step.scores is None else trace[step.scores]
+    table = AttentionTable(
+        network.exponentials[step.key], attention.index_shift, attention.bits
+    )
+    return edge_weights(
+        workload.indptr, workload.indices, attention, table, trace[step.source], magnitude, scores
+    )
+
+
 def _attend(
     network: Network, workload: Workload, step: Step, trace: Trace, magnitude: int
 ) -> IntArray:
     """Return the codes of a stage with attention, before a table's activation."""
     assert step.source is not None
-    indptr, indices = workload.indptr, workload.indices
-    features, attention, epilogue = trace[step.source], step.attention, step.epilogue
+    attention, epilogue = step.attention, step.epilogue
     assert attention is not None
-    scores = None if step.scores is None else trace[step.scores]
-    table = AttentionTable(
-        network.exponentials[step.key], attention.index_shift, attention.bits
-    )
-    weights = edge_weights(
-        indptr, indices, attention, table, features, magnitude, scores
-    ).codes
+    weights = _edge_weights(network, workload, step, trace, magnitude).codes
     bias = network.biases.get(step.key, np.zeros((), np.int64))
-    if not epilogue.output.windows:
-        return attention_unit(
-            indptr, indices, weights, features, att_bits=attention.bits, magnitude=magnitude,
-            bias=bias, bias_bits=epilogue.bias_bits, shift=epilogue.shift,
-            bits=epilogue.output.bits, signed=epilogue.output.signed,
-        )  # fmt: skip
-    assert workload.buckets is not None
-    numerator, factors, exponents = attention_sums(indptr, indices, weights, features)
-    return requantize_windows(
-        numerator, factors, bias << exponents, epilogue.shift + exponents,
-        epilogue.output.windows, epilogue.output.signed, workload.buckets,
+    output = epilogue.output
+    return attention_unit(
+        workload.indptr, workload.indices, weights, trace[step.source], att_bits=attention.bits,
+        magnitude=magnitude, bias=bias, bias_bits=epilogue.bias_bits, shift=epilogue.shift,
+        bits=output.bits, signed=output.signed, windows=output.windows, buckets=workload.buckets,
     )  # fmt: skip
 
 
@@ -188,9 +194,57 @@ def useful_macs(network: Network, workload: Workload, trace: Trace) -> dict[Key,
     return result
 
 
+@dataclass(frozen=True, slots=True)
+class AttentionRows:
+    """How many rows of an attention layer keep a neighbour.
+
+    Attributes:
+        layer: Number of the layer.
+        bound: What logits are subtracted from: GAT's `row` or `global` maximum, AGNN's `beta`.
+        rows: Pairs of a head and a row with neighbours.
+        zeroed_rows: Those whose weights are all 0, so that the result is the bias alone: the row
+            lies too far below its bound.
+    """
+
+    layer: int
+    bound: Literal["row", "global", "beta"]
+    rows: int
+    zeroed_rows: int
+
+
+def attention_rows(bundle: Bundle, trace: Trace) -> list[AttentionRows]:
+    """Count rows and those without any weight in every layer with attention.
+
+    Args:
+        bundle: Network and graph.
+        trace: What `run` returns for them.
+    """
+    steps = bundle.network.manifest.steps()
+    magnitudes = {step.key: step.epilogue.output.magnitude for step in steps}
+    filled = int(np.count_nonzero(np.diff(bundle.workload.indptr)))
+    found = []
+    for step in steps:
+        if step.attention is None:
+            continue
+        assert step.source is not None
+        magnitude = magnitudes[step.source]
+        weights = _edge_weights(bundle.network, bundle.workload, step, trace, magnitude)
+        bound: Literal["row", "global", "beta"] = "beta"
+        if isinstance(step.attention, GatAttention):
+            bound = step.attention.bound
+        found.append(
+            AttentionRows(step.key[0], bound, filled * weights.codes.shape[1], weights.zeroed)
+        )
+    return found
+
+
 def evaluate(bundle: Bundle) -> dict[str, float]:
     """Run a bundle and return its accuracy in percent for each mask, empty without labels."""
-    trace = run(bundle.network, bundle.workload)
+    return accuracy_of(bundle, run(bundle.network, bundle.workload))
+
+
+def accuracy_of(bundle: Bundle, trace: Trace) -> dict[str, float]:
+    """Return the accuracy in percent for each mask of what `run` gave, empty without labels."""
     labels = bundle.workload.labels
     if labels is None:
         return {}

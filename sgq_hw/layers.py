@@ -13,6 +13,7 @@ import msgspec
 from sgq_hw.formats import MAX_SHIFT, Bits, Epilogue, Format, Key, Positive, Record
 
 Operation = Literal["combine", "aggregate", "attend", "readout"]
+Bound = Literal["row", "global"]
 
 
 class GatAttention(Record, frozen=True):
@@ -32,7 +33,7 @@ class GatAttention(Record, frozen=True):
     index_shift: Annotated[int, msgspec.Meta(ge=0, le=MAX_SHIFT)]
     slope_code: Annotated[int, msgspec.Meta(ge=0, le=256)]
     slope_shift: Annotated[int, msgspec.Meta(ge=0, le=8)]
-    bound: Literal["row", "global"]
+    bound: Bound
 
 
 class AgnnAttention(Record, frozen=True):

@@ -31,6 +31,8 @@ class Epilogue:
     Attributes:
         claims: Claims so far.
         held: Cycles in which it wanted to issue and was held.
+        beats: Beats of the words so far, and of what ends aborted packets.
+        cuts: Packets that were ended by an abort.
     """
 
     def __init__(self, dut: Any) -> None:
@@ -41,10 +43,19 @@ class Epilogue:
         self.sink = StreamSink(axi_stream(dut, "m_axis"), on_word=self.take)
         self.beat_times: list[int] = []
         self.word_times: list[int] = []
-        self.claims = self.held = 0
+        self.claims = self.held = self.beats = self.cuts = 0
         self.todo: deque[tuple[list[int], int, int]] = deque()
+        self.quiet = {"claim": 0, "word_valid": 0}
+        if self.info["PES"] == 1:
+            self.quiet["drop"] = 0
+        self.drop()
+
+    def drop(self) -> None:
+        """Give up what is on its way."""
+        self.todo.clear()
         self.flying: deque[tuple[int, tuple[list[int], int, int]]] = deque()
         self.issued = 0
+        self.open = False  # words of a packet were written, not its last one
 
     def take(self, word: tuple[int, ...]) -> None:
         """Compare a beat."""
@@ -53,7 +64,7 @@ class Epilogue:
 
     async def start(self) -> None:
         """Reset with idle inputs."""
-        await self.bench.start(claim=0, word_valid=0)
+        await self.bench.start(**self.quiet)
 
     def add_inference(self, rows: int) -> int:
         """Queue the words of an inference; returns its number of beats."""
@@ -67,12 +78,17 @@ class Epilogue:
                 codes = [int(code) for code in draw_codes(self.rng, low, high, lanes)]
                 final = int(last and row == rows - 1)
                 self.todo.append((codes, last, final))
-                for beat in beats_of(codes, bool(final), info):
-                    self.board.expect(beat, f"row {row}, chunk {chunk}")
-                    beats += 1
+                beats += len(beats_of(codes, bool(final), info))
         return beats
 
-    async def step(self, rate: float, latency: int) -> None:
+    def expect(self, codes: list[int], final: bool) -> None:
+        """Expect the beats of a word."""
+        for beat in beats_of(codes, final, self.info):
+            self.board.expect(beat)
+            self.beats += 1
+        self.open = not final
+
+    async def step(self, rate: float, latency: int, abort: int = 0) -> None:
         """Spend a cycle; issue a word with a probability if it is allowed, and claim it."""
         bench, info = self.bench, self.info
         claim = self.issued
@@ -80,15 +96,26 @@ class Epilogue:
             self.flying.append((bench.cycles + 1 + latency, self.todo.popleft()))
             self.claims += 1
         width = info["LANES"] * info["OUT_BITS"]
-        inputs = {"word_valid": 0, "word_data": draw_bits(self.rng, width),
-                  "word_last_chunk": draw_bits(self.rng, 1), "word_last": draw_bits(self.rng, 1)}
+        inputs = {
+            "word_valid": 0,
+            "word_data": draw_bits(self.rng, width),
+            "word_last_chunk": draw_bits(self.rng, 1),
+            "word_last": draw_bits(self.rng, 1),
+        }
         if self.flying and self.flying[0][0] <= bench.cycles + 1:
             _, (codes, last, final) = self.flying.popleft()
             # Lanes without a channel come as 0, and are sent as such.
             word = pack(codes, info["OUT_BITS"])
-            inputs = {"word_valid": 1, "word_data": word, "word_last_chunk": last,
-                      "word_last": final}
-        await bench.cycle(claim=claim, **inputs)
+            inputs = {
+                "word_valid": 1,
+                "word_data": word,
+                "word_last_chunk": last,
+                "word_last": final,
+            }
+            self.expect(codes, bool(final))
+        if abort:
+            inputs["drop"] = 1
+        await bench.cycle(**self.quiet | {"claim": claim} | inputs)
         if inputs["word_valid"]:
             self.word_times.append(int(get_sim_time("ns")))
         wants = bool(self.todo) and self.rng.random() < rate
@@ -96,16 +123,24 @@ class Epilogue:
         self.held += wants and hold
         self.issued = int(wants and not hold)
 
-    async def run(self, beats: int, rate: float = 1.0, latency: int = PIPELINE) -> None:
-        """Let everything out; `beats` since the start."""
+    async def abort(self) -> None:
+        """Give up the running inference; a packet that has begun ends with a word of zeros."""
+        await self.step(0, PIPELINE, abort=1)
+        if self.open:
+            self.expect([0] * self.info["last_lanes"], True)
+            self.cuts += 1
+        self.drop()
+
+    async def run(self, rate: float = 1.0, latency: int = PIPELINE) -> None:
+        """Let everything out."""
         patience = self.bench.cycles + 4000
-        while self.todo or self.flying or self.issued or len(self.sink.received) < beats:
+        while self.todo or self.flying or self.issued or len(self.sink.received) < self.beats:
             await self.step(rate, latency)
             assert self.bench.cycles < patience
         for _ in range(5):
             await self.step(0, latency)
-        assert len(self.sink.received) == beats
-        self.board.finish()
+        assert len(self.sink.received) == self.beats
+        self.board.finish(minimum=0)
 
 
 @cocotb.test()
@@ -114,14 +149,13 @@ async def every_pause(dut: Any, rate: float) -> None:
     """Words at some rate against each pattern of the receiver."""
     world = Epilogue(dut)
     await world.start()
-    beats = 0
     for pattern in PATTERNS:
         world.sink.pause = pause_pattern(pattern)
         latency = int(world.rng.integers(1, PIPELINE, endpoint=True))
         # More words than the queue holds.
         for rows in (1, 45 // world.info["chunks"]):
-            beats += world.add_inference(rows)
-        await world.run(beats, rate, latency)
+            world.add_inference(rows)
+        await world.run(rate, latency)
     assert world.sink.stalls > 0
     assert world.held > 0 or rate < 0.5
 
@@ -131,12 +165,10 @@ async def no_cycle_is_lost(dut: Any) -> None:
     """A beat comes 3 cycles after its word; a busy queue gives one in every cycle."""
     world = Epilogue(dut)
     await world.start()
-    beats = 0
     for rows in (1, 30):
         world.beat_times, world.word_times = [], []
         more = world.add_inference(rows)
-        beats += more
-        await world.run(beats)
+        await world.run()
         assert world.beat_times[0] == world.word_times[0] + LATENCY * PERIOD_NS
         assert world.beat_times[-1] - world.beat_times[0] == (more - 1) * PERIOD_NS
 
@@ -147,18 +179,17 @@ async def the_queue_fills_up_and_no_further(dut: Any) -> None:
     world = Epilogue(dut)
     await world.start()
     capacity = 1 << world.info["FIFO_ADDR_BITS"]
-    beats = 0
     for latency in (1, PIPELINE):
         world.claims = world.held = 0
         world.sink.pause = itertools.repeat(True)
-        beats += world.add_inference(3 * capacity)
+        world.add_inference(3 * capacity)
         for _ in range(3 * capacity):
             await world.step(1.0, latency)
         # Two words more than the queue holds can wait in the registers behind it.
         assert capacity - 1 <= world.claims <= capacity + 2
         assert world.held > capacity
         world.sink.pause = pause_pattern("p10")
-        await world.run(beats, 1.0, latency)
+        await world.run(1.0, latency)
 
 
 @cocotb.test()
@@ -172,12 +203,56 @@ async def a_reset_empties_it(dut: Any) -> None:
         world.add_inference(40)
         for _ in range(int(rng.integers(5, 90))):
             await world.step(1.0, PIPELINE)
-        world.todo.clear()
-        world.flying.clear()
-        world.issued = 0
-        await world.bench.reset(cycles, claim=0, word_valid=0)
+        world.drop()
+        await world.bench.reset(cycles, **world.quiet)
         assert not world.bench.read("m_axis_tvalid")
         world.board = Scoreboard()
         world.sink.received.clear()
+        world.beats = 0
         world.sink.pause = pause_pattern("p10")
-        await world.run(world.add_inference(40))
+        world.add_inference(40)
+        await world.run()
+
+
+@cocotb.test()
+async def an_abort_at_any_moment(dut: Any) -> None:
+    """What was begun ends with TLAST, nothing else comes, and the next inferences are whole."""
+    world = Epilogue(dut)
+    await world.start()
+    if "drop" not in world.quiet:
+        return
+    rng, rows = world.rng, -(-40 // world.info["chunks"])
+    nobody = itertools.repeat(True)
+    for moment, pattern in itertools.product(range(0, 66, 5), ("none", "p50", "p90", "nobody")):
+        world.sink.pause = nobody if pattern == "nobody" else pause_pattern(pattern)
+        latency = int(rng.integers(1, PIPELINE, endpoint=True))
+        # The queue may hold the words of an inference before.
+        for size in (int(rng.integers(0, 3)), int(rng.integers(1, rows))):
+            world.add_inference(size)
+        for _ in range(moment + int(rng.integers(3))):
+            await world.step(1.0, latency)
+        await world.abort()
+        for _ in range(int(rng.integers(3, 12))):
+            await world.step(0, latency)
+        # Once more, perhaps while the first packet's end still waits for room.
+        world.add_inference(rows)
+        for _ in range(moment):
+            await world.step(1.0, latency)
+        if moment % 2:
+            await world.abort()
+            for _ in range(3):
+                await world.step(0, latency)
+        world.sink.pause = pause_pattern("none" if pattern == "nobody" else pattern)
+        world.add_inference(rows)
+        await world.run(1.0, latency)
+    assert world.cuts > 10
+    # All room is free again.
+    world.claims = 0
+    world.sink.pause = nobody
+    capacity = 1 << world.info["FIFO_ADDR_BITS"]
+    world.add_inference(2 * capacity)
+    for _ in range(2 * capacity):
+        await world.step(1.0, 1)
+    assert capacity - 1 <= world.claims <= capacity + 2
+    world.sink.pause = pause_pattern("none")
+    await world.run()

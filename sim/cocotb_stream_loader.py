@@ -10,13 +10,11 @@ from sgq_hw.sim.loader_model import (
     ERR_CAPACITY,
     ERR_EARLY_TLAST,
     ERR_HEADER,
-    ERR_INDEX,
     ERR_LATE_TLAST,
     ERR_NONE,
     ERR_NOT_LOADED,
-    ERR_ROW_COUNT,
-    ERR_ROW_LENGTH,
     ERR_WORD_COUNT,
+    INFERENCE,
     Beat,
     Packet,
 )
@@ -24,9 +22,10 @@ from sgq_hw.sim.loader_world import World, good_packets, packet_of
 
 PACES = ("none", "p10", "p90", "bursts", "one_shot")
 STALLS = (0.0, 0.9)
-CODES_OF_PAYLOADS = (ERR_EARLY_TLAST, ERR_LATE_TLAST, ERR_INDEX, ERR_ROW_LENGTH)
+HIGHEST_CODE = 11
 HEADER_BITS = {"type": (0, 3, 7), "index": (8, 12, 15), "count": (32, 33, 63)}
-FAULTS = (*HEADER_BITS, "shorter", "longer", "any", "zero", "ones", "joined", "split")
+CONTENTS = ("any", "zero", "ones")
+FAULTS = (*HEADER_BITS, "shorter", "longer", *CONTENTS)
 
 
 async def begin(dut: Any) -> tuple[World, list[Packet], Packet]:
@@ -64,7 +63,6 @@ class Breaker:
         self.rng, self.bits = world.rng, world.info["stream_bits"]
         self.good = good_packets(world.info)
         self.header = world.model.header_beats
-        self.end = 1 << world.info["edge_fields"]["last"][0]
         self.turns = list(itertools.product(self.good, FAULTS))
         self.rng.shuffle(self.turns)
 
@@ -76,16 +74,16 @@ class Breaker:
             name, fault = str(self.rng.choice(list(self.good))), str(self.rng.choice(FAULTS))
         packet = Packet(list(self.good[name].beats))
         at = int(self.rng.integers(self.header, len(packet.beats)))
-        if name == "inference" and fault in ("zero", "ones", "joined", "split"):
+        if name == "inference" and fault in CONTENTS:
             packet.take = at - self.header + 1
-            packet.code = int(self.rng.choice(CODES_OF_PAYLOADS))
+            packet.code = int(self.rng.integers(1, HIGHEST_CODE, endpoint=True))
         else:
             self.spoil(packet.beats, fault, at)
         return packet
 
     def spoil(self, beats: list[Beat], fault: str, at: int) -> None:
         """Make one thing wrong, in the payload at a beat."""
-        rng, bits, first = self.rng, self.bits, self.header
+        rng, bits = self.rng, self.bits
         if fault in HEADER_BITS:
             beat, bit = divmod(int(rng.choice(HEADER_BITS[fault])), bits)
             beats[beat] = (beats[beat][0] ^ 1 << bit, 0)
@@ -97,10 +95,6 @@ class Breaker:
             beats[-1] = (beats[-1][0], 0)
             beats += [(draw_bits(rng, bits), 0) for _ in range(int(rng.integers(1, 9)))]
             beats[-1] = (beats[-1][0], 1)
-        elif fault == "joined":
-            beats[first:] = [(data & ~self.end, last) for data, last in beats[first:]]
-        elif fault == "split":
-            beats[first:] = [(data | self.end, last) for data, last in beats[first:]]
         else:
             new = {"any": draw_bits(rng, bits), "zero": 0, "ones": (1 << bits) - 1}
             beats[at] = (new[fault], beats[at][1])
@@ -120,10 +114,9 @@ async def broken_packets(dut: Any) -> None:
         await world.send(group, pace, float(world.rng.choice([0.0, 0.5])))
         if world.model.error != ERR_NONE:
             await world.clear()
-    codes = {ERR_NONE, ERR_HEADER, ERR_EARLY_TLAST, ERR_ROW_COUNT}
+    codes = {ERR_NONE, ERR_HEADER, ERR_EARLY_TLAST}
     if world.loads:
-        codes |= {ERR_CAPACITY, ERR_LATE_TLAST, ERR_INDEX, ERR_ROW_LENGTH, ERR_NOT_LOADED,
-                  ERR_WORD_COUNT}  # fmt: skip
+        codes |= {ERR_CAPACITY, ERR_LATE_TLAST, ERR_WORD_COUNT}
     assert codes <= world.codes.keys()
     await world.send([*loads, inference])
     assert world.model.error == ERR_NONE
@@ -170,52 +163,71 @@ async def a_reset_forgets_everything(dut: Any) -> None:
 
 
 @cocotb.test()
+async def an_error_in_a_running_inference(dut: Any) -> None:
+    """At any moment of what follows it: all is dropped and drained, and the first code stays."""
+    world, loads, inference = await begin(dut)
+    breaker = Breaker(world)
+    unknown = Packet([(0xFF, 0), *inference.beats])
+    await world.send(loads)
+    followers: list[list[Packet]] = [[inference, inference], [unknown, inference], loads[:1], []]
+    for turn in range(120):
+        group = [inference, *followers[turn % 4]]
+        world.endless = True
+        want = world.begin(group, ("none", "p50")[turn // 4 % 2], (0.0, 0.5)[turn // 8 % 2])
+        # A packet that waits behind the running inference is not seen by the model's order.
+        world.model.error = ERR_NONE
+        while not world.busy:
+            await world.step()
+        length = len(inference.beats) * (1 + turn // 4 % 3)
+        for _ in range(int(breaker.rng.integers(0, length + 4))):
+            await world.step()
+        clear, code = turn % 3 // 2, int(breaker.rng.integers(1, HIGHEST_CODE, endpoint=True))
+        await world.step(clear=clear, fail=code)
+        had = world.bench.read("error_code")
+        assert world.code == (had if had and not clear else code)
+        world.endless = False
+        world.writes = []
+        await world.finish_failed(want)
+        await world.clear()
+        await world.send([inference])
+        assert world.model.error == ERR_NONE
+
+
+@cocotb.test()
 async def packets_that_no_draw_finds(dut: Any) -> None:
-    """No words before there is a graph; so many rows that a narrow counter would roll over."""
-    world, loads, _ = await begin(dut)
+    """No words: in a load packet before there is a graph, and in an inference."""
+    world, loads, inference = await begin(dut)
     info = world.info
     if not world.loads:
         await world.send([packet_of(info, {"type": 2, "index": 0, "bits": 64}, [1, 2])])
         assert world.model.error == ERR_HEADER
-        return
+        await world.clear()
     for target in info["targets"]:
         empty = [(data, 0) for data, _ in packet_of(info, target, []).beats]
         await world.send([Packet([*empty, (0, 0), (0, 1)])])
         assert world.model.error == ERR_WORD_COUNT
         await world.clear()
     await world.send(loads)
-    by_kind = {target["kind"]: target for target in info["targets"]}
-    rows = world.model.nodes + (1 << info["ROW_BITS"])
-    assert rows <= info["capacity"]["edges"]
-    graph = packet_of(info, by_kind["graph"], [world.model.nodes | rows << 32])
-    end = 1 << info["edge_fields"]["last"][0]
-    await world.send([graph, packet_of(info, by_kind["edges"], [end] * rows)])
-    assert world.model.error == ERR_ROW_COUNT
+    header = [(data, 0) for data, _ in packet_of(info, {"type": INFERENCE, "index": 0}, []).beats]
+    await world.send([Packet([*header, (0, 0), (0, 1)])])
+    assert world.model.error == ERR_WORD_COUNT
+    await world.clear()
+    await world.send([inference])
+    assert world.model.error == ERR_NONE
 
 
 @cocotb.test()
 async def sizes_at_the_limits(dut: Any) -> None:
-    """The last graph that fits and the first that does not; the last node and the one after it."""
+    """The last graph that fits and the first that does not."""
     world, _, _ = await begin(dut)
     info, limits = world.info, world.info["capacity"]
     if not world.loads:
         return
-    by_kind = {target["kind"]: target for target in info["targets"]}
-    sizes = [(limits["nodes"] + more, limits["edges"]) for more in (0, 1)]
-    sizes += [(limits["nodes"], limits["edges"] + 1), (0, 1), (1, 0), (1, 1)]
+    graph = next(target for target in info["targets"] if target["kind"] == "graph")
+    sizes = [(limits["nodes"] + more, limits["edge_words"]) for more in (0, 1)]
+    sizes += [(limits["nodes"], limits["edge_words"] + 1), (0, 1), (1, 0), (1, 1)]
     for nodes, records in sizes:
-        await world.send([packet_of(info, by_kind["graph"], [nodes | records << 32])])
-        fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edges"]
+        await world.send([packet_of(info, graph, [nodes | records << 32])])
+        fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]
         assert world.model.error == (ERR_NONE if fits else ERR_CAPACITY)
         await world.clear()
-    low, bits = info["edge_fields"]["address"]
-    shape = 1 << info["edge_fields"]["last"][0] | 1 << info["edge_fields"]["valid"][0]
-    for nodes in range(1, min(limits["nodes"] + 1, 1 << bits)):
-        for node in (nodes - 1, nodes):
-            graph = packet_of(info, by_kind["graph"], [nodes | nodes << 32])
-            words = [shape | min(row, node) << low for row in range(nodes - 1)]
-            await world.send(
-                [graph, packet_of(info, by_kind["edges"], [*words, shape | node << low])]
-            )
-            assert world.model.error == (ERR_NONE if node < nodes else ERR_INDEX)
-            await world.clear()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ERR_NONE, ERR_HEADER, ERR_CAPACITY, ERR_EARLY_TLAST, ERR_LATE_TLAST = range(5)
-ERR_INDEX, ERR_ROW_COUNT, ERR_ROW_LENGTH, ERR_NOT_LOADED, ERR_WORD_COUNT = range(5, 10)
+ERR_NOT_LOADED, ERR_WORD_COUNT = 8, 9
 INFERENCE = 16
 
 Beat = tuple[int, int]
@@ -13,12 +13,12 @@ Beat = tuple[int, int]
 
 @dataclass
 class Packet:
-    """A packet, and what the unpacker will say to it if it is an inference.
+    """A packet, and what will be said to it if it is an inference.
 
     Attributes:
         beats: Header and payload.
-        take: Payload beats that the unpacker takes, None for all.
-        code: Error that it reports after them, 0 for done.
+        take: Payload beats that are taken, None for all.
+        code: Error that is reported after them, 0 for done.
     """
 
     beats: list[Beat]
@@ -27,17 +27,32 @@ class Packet:
 
 
 @dataclass
+class Payload:
+    """What is handed on of an inference packet.
+
+    Attributes:
+        beats: Payload beats that are taken.
+        words: Number of words after the header.
+        code: Error that is reported after them, 0 for done.
+    """
+
+    beats: list[Beat]
+    words: int
+    code: int
+
+
+@dataclass
 class Outcome:
     """What packets should cause.
 
     Attributes:
         writes: Target, address, data and number of the beat that completes each loaded word.
-        payloads: For each inference its payload beats that are taken, and its code.
+        payloads: Of each inference.
         beats: Number of beats.
     """
 
     writes: list[tuple[int, int, int, int]] = field(default_factory=list)
-    payloads: list[tuple[list[Beat], int]] = field(default_factory=list)
+    payloads: list[Payload] = field(default_factory=list)
     beats: int = 0
 
 
@@ -86,17 +101,15 @@ class LoaderModel:
                 return self._load(number, payload, count, outcome)
         return ERR_HEADER
 
-    def _inference(
-        self, packet: Packet, payload: list[Beat], count: int, outcome: Outcome
-    ) -> int:
+    def _inference(self, packet: Packet, payload: list[Beat], count: int, outcome: Outcome) -> int:
         if not all(self.loaded):
             return ERR_NOT_LOADED
         if not payload:
             return ERR_EARLY_TLAST
-        if count != self.nodes:
-            return ERR_ROW_COUNT
+        if count == 0:
+            return ERR_WORD_COUNT
         taken = payload if packet.take is None else payload[: packet.take]
-        outcome.payloads.append((taken, packet.code))
+        outcome.payloads.append(Payload(taken, count, packet.code))
         return packet.code
 
     def _load(self, number: int, payload: list[Beat], count: int, outcome: Outcome) -> int:
@@ -115,7 +128,6 @@ class LoaderModel:
                 for kept, other in zip(self.loaded, self.targets, strict=True)
             ]
         beats = -(-target["bits"] // self.info["stream_bits"])
-        self.rows = self.length = 0
         for address in range(count):
             parts = payload[address * beats : (address + 1) * beats]
             early = [at for at, (_, tlast) in enumerate(parts) if tlast]
@@ -126,9 +138,8 @@ class LoaderModel:
                 word |= data << at * self.info["stream_bits"]
             word &= (1 << target["bits"]) - 1
             tlast, last = bool(early), address == count - 1
-            code = self._check(target["kind"], word, last and tlast)
+            code = self._graph(word) if target["kind"] == "graph" else ERR_NONE
             if code == ERR_NONE:
-                self._accept(target["kind"], word)
                 beat = outcome.beats + self.header_beats + (address + 1) * beats - 1
                 outcome.writes.append((number, address, word, beat))
             # The end of the packet is seen a cycle before the word is checked.
@@ -139,32 +150,11 @@ class LoaderModel:
         self.loaded[number] = True
         return ERR_NONE
 
-    def _field(self, name: str, word: int) -> int:
-        low, bits = self.info["edge_fields"].get(name, (0, 0))
-        return word >> low & (1 << bits) - 1 if bits else 1
-
-    def _check(self, kind: int | str, word: int, packet_end: bool) -> int:
-        """Return what is wrong with a word."""
-        if kind == "graph":
-            nodes, records = word & 0xFFFFFFFF, word >> 32
-            limits = self.info["capacity"]
-            fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edges"]
-            return ERR_NONE if fits else ERR_CAPACITY
-        if kind != "edges":
-            return ERR_NONE
-        if self._field("valid", word):
-            if self._field("address", word) >= self.nodes:
-                return ERR_INDEX
-            if self.length == self.info["capacity"]["row_edges"]:
-                return ERR_ROW_LENGTH
-        complete = self._field("last", word) and self.rows + 1 == self.nodes
-        return ERR_ROW_COUNT if packet_end and not complete else ERR_NONE
-
-    def _accept(self, kind: int | str, word: int) -> None:
-        """Follow a written word."""
-        if kind == "graph":
-            self.nodes, self.records = word & 0xFFFFFFFF, word >> 32
-        elif kind == "edges":
-            last = self._field("last", word)
-            self.length = 0 if last else self.length + self._field("valid", word)
-            self.rows += last
+    def _graph(self, word: int) -> int:
+        """Take the size of a graph, or return what is wrong with it."""
+        nodes, records = word & 0xFFFFFFFF, word >> 32
+        limits = self.info["capacity"]
+        if not (0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]):
+            return ERR_CAPACITY
+        self.nodes, self.records = nodes, records
+        return ERR_NONE

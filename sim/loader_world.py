@@ -7,14 +7,14 @@ from typing import Any
 from cocotb.utils import get_sim_time
 
 from sgq_hw.sim.bench import PERIOD_NS, Bench, generator, settings
-from sgq_hw.sim.loader_model import ERR_NONE, Beat, LoaderModel, Outcome, Packet
+from sgq_hw.sim.loader_model import ERR_NONE, LoaderModel, Outcome, Packet, Payload
 from sgq_hw.sim.scoreboard import Scoreboard
 from sgq_hw.sim.stream import StreamSource, axi_stream, pause_pattern
 
 STATUS = ("s_axis_tready", "infer_pending", "payload_start", "payload_valid", "error", "loaded",
           "loading")  # fmt: skip
-QUIET = ("s_axis_partial", "infer_taken", "payload_ready", "payload_done", "payload_error",
-         "payload_code", "payload_ended", "error_clear")  # fmt: skip
+QUIET = ("s_axis_partial", "infer_taken", "payload_ready", "payload_done", "run_error",
+         "run_code", "error_clear")  # fmt: skip
 PATIENCE = 5000
 """Cycles after which packets should have been dealt with, at any pace."""
 
@@ -47,6 +47,7 @@ class World:
         codes: How often packets ended with which code.
         held: Cycles in which a beat waited while an inference was computed.
         payload_stalls: Cycles in which the unpacker kept a beat waiting.
+        endless: Whether a running inference never ends.
     """
 
     def __init__(self, dut: Any) -> None:
@@ -57,6 +58,7 @@ class World:
         self.rng = generator()
         self.model = LoaderModel(self.info)
         self.stall = 0.0
+        self.endless = False
         self.codes: Counter[int] = Counter()
         self.held = self.payload_stalls = 0
         self.forget()
@@ -66,15 +68,18 @@ class World:
         self.accepted: list[int] = []  # time of each accepted beat
         self.writes: list[tuple[int, int, int, int]] = []
         self.payloads = Scoreboard("payload")
-        self.plans: list[tuple[list[Beat], int]] = []
-        self.plan: tuple[list[Beat], int] | None = None
+        self.plans: list[Payload] = []
+        self.drop_inferences()
+        self.code: int | None = None
+        self.deadline = self.bench.cycles + PATIENCE
+
+    def drop_inferences(self) -> None:
+        """Drop what is taken in and what runs."""
+        self.plan: Payload | None = None
         self.left = 0  # payload beats that the unpacker still takes
-        self.ended = 0
         self.report_at: int | None = None
         self.started = self.reported = self.core_taken = self.core_done = 0
         self.pending = self.busy = 0
-        self.code: int | None = None
-        self.deadline = self.bench.cycles + PATIENCE
 
     async def start(self) -> None:
         """Reset with idle inputs, and start the sender."""
@@ -84,20 +89,25 @@ class World:
         )
         await self.bench.start(**self.quiet)
 
-    async def step(self, clear: int = 0) -> None:
-        """Spend a cycle: drive all sides but the sender, check, record."""
+    async def step(self, clear: int = 0, fail: int = ERR_NONE) -> None:
+        """Spend a cycle: drive all sides but the sender, check, record.
+
+        Args:
+            clear: Whether the error is cleared.
+            fail: Error of the running inference.
+        """
         bench, rng = self.bench, self.rng
         now = bench.cycles + 1
         assert now < self.deadline, "nothing moves any more"
         ready = bool(self.left) and self.started == self.core_taken and rng.random() >= self.stall
         report = self.report_at == now
-        code = self.plan[1] if self.plan else ERR_NONE
+        code = self.plan.code if self.plan else ERR_NONE
+        failed = fail or (code if report else ERR_NONE)
         core_free = self.started == self.core_done + 1 and not self.busy
         take = bool(self.pending and core_free and rng.random() >= self.stall)
         inputs = self.quiet | {
             "payload_ready": int(ready), "payload_done": int(report and code == ERR_NONE),
-            "payload_error": int(report and code != ERR_NONE), "payload_code": code,
-            "payload_ended": int(report and self.ended), "infer_taken": int(take),
+            "run_error": int(failed != ERR_NONE), "run_code": failed, "infer_taken": int(take),
             "error_clear": clear,
         }  # fmt: skip
         if self.loads:
@@ -106,7 +116,7 @@ class World:
         self.follow_inference(ready, report, take)
         if self.loads:
             self.follow_loading()
-        self.follow_error(clear)
+        self.follow_error(clear, failed)
         waits = bench.read("s_axis_tvalid") and not bench.read("s_axis_tready")
         self.held += bool(waits and self.busy)
 
@@ -118,12 +128,12 @@ class World:
             assert self.pending, "a start without a pending inference"
             assert self.plan is None, "a start before the end of the payload before"
             self.plan = self.plans.pop(0)
-            self.left = len(self.plan[0])
+            assert bench.read("payload_words") == self.plan.words
+            self.left = len(self.plan.beats)
             self.started += 1
         valid = bench.read("payload_valid")
         if valid and ready:
-            self.ended = bench.read("payload_last")
-            self.payloads.observe((bench.read("payload_data"), self.ended))
+            self.payloads.observe((bench.read("payload_data"), bench.read("payload_last")))
             self.left -= 1
             if not self.left:
                 self.report_at = bench.cycles + int(rng.integers(1, 4))
@@ -133,15 +143,15 @@ class World:
             self.pending, self.busy = 0, 1
         if report:
             assert self.plan is not None
-            if self.plan[1] != ERR_NONE:
+            if self.plan.code != ERR_NONE:
                 self.busy = 0
                 self.core_done += 1
             self.plan = None
             self.reported += 1
         # An inference is computed for a while after its payload.
         elif self.busy and self.reported > self.core_done and rng.random() < 0.1:
-            self.busy = 0
-            self.core_done += 1
+            self.busy = int(self.endless)
+            self.core_done += not self.endless
 
     def follow_loading(self) -> None:
         """Record writes; nothing is loaded while an inference waits or runs."""
@@ -159,13 +169,14 @@ class World:
             self.writes.append((target, bench.read("load_addr"), word, now))
         assert not (bench.read("loading") and (self.busy or self.pending))
 
-    def follow_error(self, clear: int) -> None:
-        """A code stays as it is until it is cleared."""
+    def follow_error(self, clear: int, failed: int) -> None:
+        """A code stays as it is until it is cleared; that of a failed inference comes at once."""
         code = self.bench.read("error_code")
         assert bool(code) == bool(self.bench.read("error"))
         if self.code:
-            assert code == self.code, f"the code changed from {self.code} to {code}"
+            assert code == self.code, f"the code is {code}, not {self.code}"
         self.code = 0 if clear else code
+        self.code = self.code or failed
 
     async def send(self, packets: list[Packet], pace: str = "none", stall: float = 0.0) -> None:
         """Send packets without a rest in between, and compare all that they cause."""
@@ -182,8 +193,8 @@ class World:
         for packet in packets:
             for beat in packet.beats:
                 self.source.send(*beat)
-        for taken, _ in want.payloads:
-            for beat in taken:
+        for payload in want.payloads:
+            for beat in payload.beats:
                 self.payloads.expect(beat)
         return want
 
@@ -207,6 +218,22 @@ class World:
         if self.loads:
             assert bench.read("num_records") == model.records
         self.codes[model.error] += 1
+
+    async def finish_failed(self, want: Outcome) -> None:
+        """Follow packets after the running inference failed: nothing but the drain goes on."""
+        bench = self.bench
+        self.drop_inferences()
+        self.payloads = Scoreboard("payload")
+        self.plans = []
+        while len(self.accepted) < want.beats:
+            await self.step()
+            assert not any(bench.read(name) for name in STATUS[1:4]), "not all was dropped"
+            assert not bench.read("loading")
+        for _ in range(4):
+            await self.step()
+        assert not self.writes
+        assert bench.read("error_code") == self.code
+        assert bench.read("loaded") == int(all(self.model.loaded))
 
     async def clear(self) -> None:
         """Clear the error."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sgq_hw.graphs import Graph
-from sgq_hw.models.edges import Edges, edge_softmax, edge_sums, weighted_sums
+from sgq_hw.models.edges import Edges, edge_softmax, leaky_edge_sums, weighted_sums
 from sgq_hw.models.inputs import Inputs, Matrix, summed_adjacency
 from sgq_hw.models.network import Network, glorot
 
@@ -59,17 +59,10 @@ class GAT(Network):
     def _layer(self, layer: int, hidden: Matrix | Tensor, edges: Edges) -> Tensor:
         source, target = self.value(layer, "source"), self.value(layer, "target")
         heads, channels = source.shape
-        rows = self.stored(self.combined(hidden, layer), "product").view(-1, heads, channels)
-        at_sources, at_targets = (rows * source).sum(dim=2), (rows * target).sum(dim=2)
-        weights = []
-        for head in range(heads):
-            scores = edge_sums(at_targets[:, head], at_sources[:, head], edges)
-            weights.append(edge_softmax(functional.leaky_relu(scores, SLOPE), edges))
-        if self.emulate is not None:  # all heads are one tensor, [e, heads]
-            together = self.emulate(torch.stack(weights, dim=1), "attention")
-            weights = list(together.T.contiguous())
-        sums = [
-            weighted_sums(self.dropped(weights[head]), rows[:, head], edges)
-            for head in range(heads)
-        ]
-        return torch.cat(sums, dim=1) + self.value(layer, "bias")
+        rows = self.stored(self.combined(hidden, layer), "product")
+        by_head = rows.view(-1, heads, channels)
+        at_sources, at_targets = (by_head * source).sum(dim=2), (by_head * target).sum(dim=2)
+        scores = leaky_edge_sums(at_targets, at_sources, SLOPE, edges)
+        weights = self.stored(edge_softmax(scores, edges), "attention")
+        dropout = self.dropout if self.training else 0.0
+        return weighted_sums(weights, rows, edges, dropout) + self.value(layer, "bias")

@@ -1,17 +1,17 @@
 """Attention in the quantised network: the golden unit's integers, and what training sees of them.
 
 Training drops features and leaves some unrounded, which integers cannot follow. It sees the real
-softmax with weights rounded as the table rounds them; evaluation runs the golden unit itself.
+softmax with weights rounded as the table rounds them; evaluation runs the golden unit's integers.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional
 
 from sgq_hw.errors import InputError
 from sgq_hw.formats import Format
@@ -19,14 +19,15 @@ from sgq_hw.golden.attention_unit import (
     SLOPE_CODE,
     SLOPE_SHIFT,
     AttentionTable,
-    attention_sums,
     attention_table,
-    edge_weights,
     fitting_norm_bits,
+    inverse_norms,
+    reciprocals,
 )
 from sgq_hw.golden.fixed_point import code_range
 from sgq_hw.layers import AgnnAttention, GatAttention
-from sgq_hw.models.edges import Edges, edge_dots, edge_softmax, edge_sums, weighted_sums
+from sgq_hw.models.edges import Edges, edge_dots, edge_softmax, leaky_edge_sums, weighted_sums
+from sgq_hw.quantize.kernels import agnn_sums, gat_sums, rounded_weights
 from sgq_hw.quantize.plan import PlannedStage
 from sgq_hw.quantize.rounding import replaced
 from sgq_hw.quantize.scales import power_of_two_at_least
@@ -80,14 +81,12 @@ def choose_gat(stage: PlannedStage, scores: Format, heads: int) -> Attention:
     table = attention_table(stage.attention_bits, scale, length, largest)
     record = GatAttention(
         heads=heads, bits=table.bits, index_shift=table.index_shift,
-        slope_code=SLOPE_CODE, slope_shift=SLOPE_SHIFT, bound="row",
+        slope_code=SLOPE_CODE, slope_shift=SLOPE_SHIFT, bound=stage.bound,
     )  # fmt: skip
     return Attention(record, table, scale)
 
 
-def choose_agnn(
-    stage: PlannedStage, beta: float, channels: int, magnitude: int
-) -> Attention:
+def choose_agnn(stage: PlannedStage, beta: float, channels: int, magnitude: int) -> Attention:
     """Choose logit scale and table of an AGNN layer for the factor of its cosines.
 
     Args:
@@ -134,32 +133,16 @@ def trained_mean(
         beta: AGNN: the factor of the cosine, [1].
         bits: Width of an unnormalised weight.
     """
-    logits = []
     if scores is not None:
-        heads = scores.shape[1] // 2
-        for head in range(heads):
-            sums = edge_sums(scores[:, head], scores[:, heads + head], edges)
-            logits.append(functional.leaky_relu(sums, SLOPE))
+        targets, sources = scores.chunk(2, dim=1)
+        logits = leaky_edge_sums(targets, sources, SLOPE, edges)
     else:
         assert beta is not None
         norms = hidden.norm(dim=1, keepdim=True)
-        logits.append(edge_dots(hidden / torch.where(norms > 0, norms, 1.0), edges) * beta)
-    channels = hidden.shape[1] // len(logits)
-    means = []
-    for head, values in enumerate(logits):
-        weights = edge_softmax(values, edges)
-        rows = hidden[:, head * channels : (head + 1) * channels]
-        means.append(weighted_sums(replaced(weights, _rounded_weights(weights, edges, bits)),
-                                   rows, edges))  # fmt: skip
-    return torch.cat(means, dim=1)
-
-
-def _rounded_weights(weights: torch.Tensor, edges: Edges, bits: int) -> torch.Tensor:
-    """Return softmax weights as they are after rounding exponentials to `bits`."""
-    values = weights.detach().numpy()
-    powers = values / edges.spread(np.maximum, values)
-    codes = np.floor(powers * (2**bits - 1) + 0.5)
-    return torch.from_numpy(codes / edges.spread(np.add, codes))
+        logits = edge_dots(hidden / torch.where(norms > 0, norms, 1.0), edges) * beta
+    weights = edge_softmax(logits, edges)
+    codes = rounded_weights(edges.indptr, weights.detach().numpy(), 2**bits - 1)
+    return weighted_sums(replaced(weights, torch.from_numpy(codes)), hidden, edges)
 
 
 def exact_mean(
@@ -180,12 +163,50 @@ def exact_mean(
         scores: GAT: codes as targets, then as sources.
         bias: On the grid of the products.
     """
-    indptr, indices = (
-        part.astype(np.int64) for part in (edges.pattern.indptr, edges.pattern.indices)
+    weight, magnitude = (1 << attention.record.bits) - 1, source.magnitude
+    heads = attention.record.heads if isinstance(attention.record, GatAttention) else 1
+    channels = hidden.shape[1] // heads
+    longest = int(np.diff(edges.indptr).max(initial=0))
+    largest_sum = magnitude * max(longest * weight, channels * magnitude)
+    codes = (hidden.detach() / source.scale).numpy()
+    codes = codes.astype(np.int32 if largest_sum < 2**31 else np.int64)
+    numerators, denominators = _integer_sums(
+        attention, edges, codes.reshape(-1, heads, channels), magnitude, scores
     )
-    codes = (hidden.detach() / source.scale).numpy().astype(np.int64)
-    weights = edge_weights(
-        indptr, indices, attention.record, attention.table, codes, source.magnitude, scores
-    ).codes
-    numerator, factors, exponents = attention_sums(indptr, indices, weights, codes)
-    return numerator * factors + (bias << exponents), exponents
+    exponents, factors = (np.repeat(part, channels, axis=1) for part in reciprocals(denominators))
+    totals = numerators.reshape(codes.shape).astype(np.int64) * factors
+    return totals + (bias << exponents), exponents
+
+
+def _integer_sums(
+    attention: Attention,
+    edges: Edges,
+    codes: npt.NDArray[Any],
+    magnitude: int,
+    scores: IntArray | None,
+) -> tuple[npt.NDArray[Any], IntArray]:
+    """Return numerators [nodes, heads, channels] and denominators [nodes, heads].
+
+    Args:
+        attention: From calibration.
+        edges: Of the graph.
+        codes: Of the features [nodes, heads, channels], of a type that holds the sums.
+        magnitude: Their largest absolute value.
+        scores: GAT: codes as targets, then as sources.
+    """
+    record, table = attention.record, attention.table
+    if isinstance(record, AgnnAttention):
+        norms = inverse_norms(codes[:, 0].astype(np.int64), magnitude, record.norm_bits)
+        return agnn_sums(
+            edges.indptr, edges.sources, norms.mantissa, norms.exponent,
+            2 * (record.norm_bits - 1), record.beta, table.codes, table.index_shift, codes,
+        )  # fmt: skip
+    assert scores is not None
+    targets, sources = map(np.ascontiguousarray, np.split(scores, 2, axis=1))
+    floors = np.full(record.heads, np.iinfo(np.int64).min)
+    if record.bound == "global":
+        floors = sources.max(axis=0)
+    return gat_sums(
+        edges.indptr, edges.sources, targets, sources, floors, record.slope_code,
+        record.slope_shift, table.codes, table.index_shift, codes,
+    )  # fmt: skip

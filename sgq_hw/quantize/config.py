@@ -12,12 +12,14 @@ from sgq_hw.errors import InputError
 from sgq_hw.formats import Record
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
+from sgq_hw.layers import Bound
 from sgq_hw.models.layout import kinds_of
 from sgq_hw.trained import TrainedModel
 
 Bits = Annotated[int, msgspec.Meta(ge=1, le=16)]
 SignedBits = Annotated[int, msgspec.Meta(ge=2, le=16)]
 Calibration = Literal["error", "range", "row-range", "percentile"]
+Association = Literal["A(XW)", "(AX)W"]
 
 
 class Taq(Record, frozen=True):
@@ -79,12 +81,19 @@ class LayerBits(Record, frozen=True):
     score: SignedBits | None = None
     attention: Bits | None = None
     readout: Bits | None = None
-    association: Literal["A(XW)", "(AX)W"] = "A(XW)"
+    association: Association = "A(XW)"
 
     def component(self, name: str) -> Component:
         """Return the bits of a stage's result, which the layer is known to have."""
         value: Component = getattr(self, name)
         return value
+
+
+def turned(layer: LayerBits) -> LayerBits:
+    """Return the bits of a GCN layer of `A(XW)` for `(AX)W`: each place keeps its own."""
+    return msgspec.structs.replace(
+        layer, association="(AX)W", combine=layer.aggregate, aggregate=layer.combine
+    )
 
 
 COMPONENTS: dict[str, tuple[str, ...]] = {
@@ -115,6 +124,8 @@ class BitConfig(Record, frozen=True, kw_only=True):
         calibration: How a scale follows from the values: least squared `error`, `range` (largest
             value), `row-range` (mean of the rows' largest, as SGQuant's released quantiser), or
             `percentile` (99.9 %, as Degree-Quant).
+        attention_bound: GAT only: what a row's logits are subtracted from, the maximum of the `row`
+            or a `global` bound over all nodes.
         layers: One entry per layer.
     """
 
@@ -124,6 +135,7 @@ class BitConfig(Record, frozen=True, kw_only=True):
     input_factor: Bits = 12
     normalisation: Literal["factored", "edge"] = "factored"
     calibration: Calibration = "error"
+    attention_bound: Bound = "row"
     layers: tuple[LayerBits, ...]
 
     def splits(self) -> tuple[int, ...]:
@@ -186,6 +198,7 @@ def uniform_config(
     layers: int | Sequence[str],
     normalisation: str = "factored",
     calibration: str = "error",
+    attention_bound: str = "row",
 ) -> BitConfig:
     """Return the configuration that `--bits N` stands for.
 
@@ -198,6 +211,7 @@ def uniform_config(
         layers: Kinds of the layers, or the number of GCN layers.
         normalisation: `factored` or `edge`.
         calibration: How scales follow from values.
+        attention_bound: `row` or `global`; the latter of networks with GAT layers only.
 
     Raises:
         InputError: bits outside 1 to 16.
@@ -210,6 +224,7 @@ def uniform_config(
         "edge": max(bits, 2),
         "normalisation": normalisation,
         "calibration": calibration,
+        "attention_bound": attention_bound,
         "layers": [
             _uniform_layer(kind, bits, index == len(kinds) - 1) for index, kind in enumerate(kinds)
         ],
@@ -252,6 +267,8 @@ def check_config(config: BitConfig, kinds: Sequence[str]) -> None:
     config.splits()
     if "gcn" not in kinds and config.normalisation != "factored":
         raise InputError("normalisation: a choice of GCN only")
+    if "gat" not in kinds and config.attention_bound != "row":
+        raise InputError("attention_bound: a choice of GAT only")
 
 
 def _check_association(where: str, layer: LayerBits, kind: str, barred: bool) -> None:
@@ -274,6 +291,8 @@ def _check_signs(where: str, layer: LayerBits, kind: str) -> None:
     if kind == "gat" and isinstance(layer.aggregate, Taq):
         raise InputError(f"{where}.aggregate: has no degree-aware bits: ELU reads one width")
     signed = {"linear": (), "readout": (), "gat": ("combine", "aggregate")}.get(kind, ("combine",))
+    if layer.association == "(AX)W":
+        signed = ()  # sums of features that have no sign; then the hidden layer's ReLU, or logits
     for name in signed:
         value = getattr(layer, name)
         lowest = min(value.bits) if isinstance(value, Taq) else value

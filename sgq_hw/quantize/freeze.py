@@ -29,6 +29,7 @@ def freeze(network: QuantizedNetwork) -> Bundle:
     Raises:
         InputError: a shift beyond what an epilogue holds.
     """
+    network.follow_exponents()
     frozen = Network(manifest_of(network), {})
     for stage in network.stages:
         chosen = network.calibrated[stage.key]
@@ -51,7 +52,7 @@ def manifest_of(network: QuantizedNetwork) -> Manifest:
         InputError: a shift beyond what an epilogue holds.
     """
     layers: list[Layer] = []
-    width = network.input.channels
+    width = network.graph.input.channels
     for index, planned in enumerate(network.layers):
         stages = {stage.key[1]: stage for stage in network.stages if stage.key[0] == index}
         layers.append(_layer(network, planned.kind, stages, width))
@@ -60,12 +61,12 @@ def manifest_of(network: QuantizedNetwork) -> Manifest:
         format=BUNDLE_FORMAT,
         version=BUNDLE_VERSION,
         normalisation=network.normalisation,
-        self_loops=network.self_loops,
-        input=network.input,
-        edge=network.edge,
-        node_tables=tuple(network.node_tables.values()),
+        self_loops=network.graph.self_loops,
+        input=network.graph.input,
+        edge=network.graph.edge,
+        node_tables=tuple(network.graph.node_tables.values()),
         layers=tuple(layers),
-        degree_splits=network.splits,
+        degree_splits=network.graph.splits,
     )
 
 

@@ -8,29 +8,21 @@ evaluation therefore see the hardware's results, not an approximation of them.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import sparse
 from torch.nn import functional
 
 from sgq_hw.errors import InputError
 from sgq_hw.formats import MAX_BIAS_BITS, MAX_SHIFT, Epilogue, Format, Key, Multiplier
-from sgq_hw.golden.attention_unit import RECIPROCAL_SHIFT, elu, elu_table
-from sgq_hw.golden.fixed_point import (
-    code_range,
-    decode,
-    encode,
-    round_shift_by,
-    signed_bits,
-)
-from sgq_hw.golden.requantize import requantize_windows
+from sgq_hw.golden.attention_unit import RECIPROCAL_SHIFT, elu, elu_table, round_means
+from sgq_hw.golden.fixed_point import code_range, encode, signed_bits
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
-from sgq_hw.manifest import InputSpec, NodeTable
-from sgq_hw.models.edges import Edges
-from sgq_hw.models.sparse import Matrix, drop_values, sparse_product
+from sgq_hw.models.sparse import drop_values, sparse_product
 from sgq_hw.quantize.attention import (
     Attention,
     choose_agnn,
@@ -38,21 +30,19 @@ from sgq_hw.quantize.attention import (
     exact_mean,
     trained_mean,
 )
+from sgq_hw.quantize.binding import bound_graph
 from sgq_hw.quantize.config import BitConfig, Taq, check_config, config_kinds
 from sgq_hw.quantize.plan import (
     NORMALISATIONS,
     PlannedStage,
-    Rule,
     bundle_layers,
     plan_stages,
 )
-from sgq_hw.quantize.rounding import replaced, rounded
-from sgq_hw.quantize.scales import best_scale, best_windows, power_of_two_at_least
-from sgq_hw.quantize.workload import (
-    degree_buckets,
-    input_codes,
-    real_graph,
-    table_values,
+from sgq_hw.quantize.rounding import learned_rounded, replaced, rounded
+from sgq_hw.quantize.scales import (
+    best_scale,
+    best_windows,
+    windows_format,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -93,6 +83,10 @@ class _Calibrated:
     attention: Attention | None = None
 
 
+def _exponent_name(key: Key, name: str) -> str:
+    return f"layer{key[0]}/{key[1]}/{name}"
+
+
 @dataclass(slots=True)
 class _Run:
     """A forward pass under way."""
@@ -130,21 +124,12 @@ class QuantizedNetwork(torch.nn.Module):
             if not np.isfinite(value).all():
                 raise InputError(f"{name}: holds NaN or infinity")
         self.config, self.data = config, data
-        graph = data.union if isinstance(data, GraphSet) else data
         self.kinds = config_kinds(kinds, of_graphs=isinstance(data, GraphSet))
         check_config(config, self.kinds)
         self.layers = bundle_layers(self.kinds, config)
         self.stages = plan_stages(self.layers, config)
         model = next((k for k in ("gcn", "sage", "gin", "gat") if k in self.kinds), "agnn")
         self.normalisation = NORMALISATIONS.get(model, config.normalisation)
-        self.self_loops = model != "sage"
-        signed = graph.x_values is not None and bool((graph.x_values < 0).any())
-        self.input = InputSpec(
-            channels=graph.num_features,
-            bits=1 if graph.x_values is None else max(config.input, 2) if signed else config.input,
-            signed=signed,
-            row_normalised=not signed,
-        )
         self.named = torch.nn.ParameterDict(
             {
                 name: torch.nn.Parameter(
@@ -153,63 +138,14 @@ class QuantizedNetwork(torch.nn.Module):
                 for name, value in parameters.items()
             }
         )
-        self.splits = config.splits()
-        self.buckets = degree_buckets(graph, self.splits)
-        self._bind_graph(graph)
+        self.exponents = torch.nn.ParameterDict()
+        rules = [stage.rule for stage in self.stages if stage.rule is not None]
+        self.graph = bound_graph(
+            data, config, rules, edge_values=self.normalisation == "edge",
+            self_loops=model != "sage",
+        )  # fmt: skip
         self.calibrated: dict[Key, _Calibrated] = {}
         self.calibrate()
-
-    def _bind_graph(self, graph: Graph) -> None:
-        """Derive tables, adjacency and input codes, all constants of the network."""
-        config = self.config
-        real = real_graph(
-            graph, self_loops=self.self_loops, row_normalised=self.input.row_normalised
-        )
-        rules = dict.fromkeys(stage.rule for stage in self.stages if stage.rule is not None)
-        factors = {rule: table_values(rule, real, self.input) for rule in rules}
-        self.node_tables = {rule: self._make_table(rule, factors[rule]) for rule in rules}
-        self._table_reals = {
-            rule: torch.from_numpy(
-                decode(encode(factors[rule], table.scale, table.bits, signed=False), table.scale)
-            )[:, None]
-            for rule, table in self.node_tables.items()
-        }
-        self.edge: Format | None = None
-        edge_values: FloatArray = np.ones(len(real.indices))
-        if self.normalisation == "edge":
-            scale = best_scale(
-                real.edge_values, config.edge, signed=False, method=config.calibration
-            )
-            self.edge = Format(bits=config.edge, signed=False, scale=scale)
-            edge_values = decode(encode(real.edge_values, scale, config.edge, signed=False), scale)
-        nodes = graph.num_nodes
-        self.adjacency = sparse.csr_array(
-            (edge_values, real.indices, real.indptr), shape=(nodes, nodes)
-        )
-        self.edges = Edges.of(self.adjacency) if self.self_loops else None
-        inputs = input_codes(real, self.input.bits, self.input.signed).astype(np.float64)
-        self.features = sparse.csr_array(
-            (inputs, graph.x_indices, graph.x_indptr), shape=(nodes, graph.num_features)
-        )
-        self.pooling: Matrix | None = None
-        if isinstance(self.data, GraphSet):
-            shape = (self.data.num_graphs, nodes)
-            parts = (np.ones(nodes), np.arange(nodes), self.data.node_ptr)
-            self.pooling = sparse.csr_array(parts, shape=shape)
-
-    def _make_table(self, rule: Rule, factors: FloatArray) -> NodeTable:
-        bits = self.config.factor if rule in ("degree", "mean") else self.config.input_factor
-        peak = float(factors.max(initial=0.0))
-        # A degree's factor never exceeds 1, on any graph, nor does a normalised row's the step
-        # of its codes; the factors of other rows follow this graph's peak.
-        top = 1.0
-        if rule in ("input", "input-degree"):
-            if self.input.row_normalised:
-                top = power_of_two_at_least(1.0 / code_range(self.input.bits, signed=False)[1])
-            elif peak > 0:
-                top = power_of_two_at_least(peak)
-        name = rule.replace("-", "_")
-        return NodeTable(name=name, rule=rule, bits=bits, scale=math.ldexp(top, -bits))
 
     # ---- weights and formats ------------------------------------------------------------------
 
@@ -237,12 +173,12 @@ class QuantizedNetwork(torch.nn.Module):
         scale = self._operand_scale(stage)
         if weight is not None:
             scale *= weight.scale
-        if stage.operation == "aggregate" and self.edge is not None:
-            scale *= self.edge.scale
+        if stage.operation == "aggregate" and self.graph.edge is not None:
+            scale *= self.graph.edge.scale
         if stage.operation == "attend":
             scale = math.ldexp(scale, -RECIPROCAL_SHIFT)
         if stage.rule is not None:
-            scale *= self.node_tables[stage.rule].scale
+            scale *= self.graph.node_tables[stage.rule].scale
         return scale
 
     def _choose_weight(self, stage: PlannedStage) -> Format | None:
@@ -257,60 +193,138 @@ class QuantizedNetwork(torch.nn.Module):
         self, stage: PlannedStage, sums: torch.Tensor, product_scale: float
     ) -> Format:
         """Choose the result's format for exact sums."""
-        smallest = product_scale
-        for other in self.stages:
-            # What is added to another stage's products must not be finer than their grid.
-            if other.addend == stage.key:
-                smallest = max(smallest, self._product_scale(other, None))
-        largest = math.ldexp(product_scale, MAX_SHIFT)
+        smallest, largest = self._scale_limits(stage, product_scale)
         values, method = sums.detach().numpy(), self.config.calibration
         if stage.activation == "elu":
             # Codes below what ELU can give would be wasted.
             values = np.maximum(values, -1.0)
         if isinstance(stage.bits, Taq):
             return best_windows(
-                values, self.buckets, stage.bits.bits, stage.signed, smallest, largest, method
+                values, self.graph.buckets, stage.bits.bits, stage.signed, smallest, largest, method
             )
         scale = best_scale(values, stage.bits, stage.signed, smallest, largest, method)
         return Format(bits=stage.bits, signed=stage.signed, scale=scale)
 
+    def _choose_attention(self, stage: PlannedStage) -> Attention:
+        """Choose how a stage weighs neighbours, for the formats of what it reads."""
+        assert stage.source is not None
+        if stage.scores is not None:
+            heads = self._channels(stage.scores) // 2
+            return choose_gat(stage, self.calibrated[stage.scores].output, heads)
+        magnitude = self.calibrated[stage.source].output.magnitude
+        beta = float(self._beta(stage).detach())
+        return choose_agnn(stage, beta, self._channels(stage.source), magnitude)
+
+    def _channels(self, key: Key) -> int:
+        """Return the channels of a stage's result."""
+        stage = next(stage for stage in self.stages if stage.key == key)
+        if stage.operation == "combine":
+            return self.float_weight(stage).shape[1]
+        assert stage.source is not None
+        return self._channels(stage.source)
+
+    def _scale_limits(self, stage: PlannedStage, product_scale: float) -> tuple[float, float]:
+        """Return the least and the largest scale of a stage's result."""
+        smallest = product_scale
+        for other in self.stages:
+            # What is added to another stage's products must not be finer than their grid.
+            if other.addend == stage.key:
+                smallest = max(smallest, self._product_scale(other, None))
+        return smallest, math.ldexp(product_scale, MAX_SHIFT)
+
+    # ---- learned clipping ---------------------------------------------------------------------
+
+    def learn_scales(self) -> list[torch.nn.Parameter]:
+        """Make the exponents of all scales parameters, from their present values; return them.
+
+        Those of weights and of results, one for each window; the logits keep theirs, whose 16 bits
+        clip nothing. From then on every forward pass derives the formats from them.
+        """
+        for stage in self.stages:
+            chosen = self.calibrated[stage.key]
+            formats = {"weight": chosen.weight}
+            if stage is not self.stages[-1]:
+                formats["output"] = chosen.output
+            for name, fmt in formats.items():
+                if fmt is not None:
+                    steps = [window.exponent for window in fmt.windows] or [0]
+                    values = torch.tensor(steps, dtype=torch.float64) + math.log2(fmt.scale)
+                    self.exponents[_exponent_name(stage.key, name)] = torch.nn.Parameter(values)
+        return list(self.exponents.values())
+
+    @torch.no_grad()
+    def follow_exponents(self) -> None:
+        """Derive every format from the present exponents, each within its limits.
+
+        Nothing changes in a network whose scales are not learned.
+        """
+        for stage in self.stages if self.exponents else ():
+            old = self.calibrated[stage.key]
+            weight = old.weight and self._learned_format(
+                stage.key, "weight", old.weight, 0.0, math.inf
+            )
+            scale = self._product_scale(stage, weight)
+            output = self._learned_format(
+                stage.key, "output", old.output, *self._scale_limits(stage, scale)
+            )
+            attention = old.attention
+            if attention is not None:
+                attention = self._choose_attention(stage)
+            self.calibrated[stage.key] = _Calibrated(scale, output, weight, attention)
+
+    def _learned_format(
+        self, key: Key, name: str, old: Format, smallest: float, largest: float
+    ) -> Format:
+        """Return a format with the scales of its exponents, or without any the old ones."""
+        learned = self.exponents.get(_exponent_name(key, name))
+        if learned is None:
+            return msgspec.structs.replace(old, scale=min(max(old.scale, smallest), largest))
+        # What the limits forbid must not add up: the way back would be as long.
+        learned.clamp_(math.log2(smallest) if smallest else -math.inf, math.log2(largest))
+        scales = torch.exp2(torch.floor(learned + 0.5)).tolist()
+        if not old.windows:
+            return msgspec.structs.replace(old, scale=scales[0])
+        return windows_format(scales, [window.bits for window in old.windows], old.signed)
+
     # ---- forward pass -------------------------------------------------------------------------
 
-    def _round(self, sums: torch.Tensor, output: Format) -> torch.Tensor:
-        """Round to a format, each node into its bucket's window."""
-        if not output.windows:
-            low, high = code_range(output.bits, output.signed)
-            return rounded(sums, output.scale, low, high)
-        limits = np.array(
-            [
-                (math.ldexp(output.scale, w.exponent), *code_range(w.bits, output.signed))
-                for w in output.windows
+    def _round(self, key: Key, name: str, values: torch.Tensor, fmt: Format) -> torch.Tensor:
+        """Round a stage's weights or results to a format, each node into its bucket's window."""
+        exponents = self.exponents.get(_exponent_name(key, name))
+        limits: tuple[Any, Any, Any] = (fmt.scale, *code_range(fmt.bits, fmt.signed))
+        buckets = None
+        if fmt.windows:
+            by_bucket = [
+                (math.ldexp(fmt.scale, w.exponent), *code_range(w.bits, fmt.signed))
+                for w in fmt.windows
             ]
-        )[self.buckets]
-        scale, low_limit, high_limit = (torch.from_numpy(limits[:, i : i + 1]) for i in range(3))
-        return rounded(sums, scale, low_limit, high_limit)
+            buckets = torch.from_numpy(self.graph.buckets)
+            by_row = torch.tensor(by_bucket, dtype=torch.float64)[buckets]
+            limits = (by_row[:, 0:1], by_row[:, 1:2], by_row[:, 2:3])
+        if exponents is None:
+            return rounded(values, *limits)
+        return learned_rounded(values, exponents, buckets, *limits)
 
     def _sums(self, stage: PlannedStage, run: _Run, weight: Format | None) -> torch.Tensor:
         """Return exact sums times the node factor, before bias and addend, as real values."""
         if weight is not None:
-            low, high = code_range(weight.bits, signed=True)
-            values = rounded(self.float_weight(stage), weight.scale, low, high)
+            values = self._round(stage.key, "weight", self.float_weight(stage), weight)
             if stage.source is not None:
                 sums = run.results[stage.source] @ values
             else:
-                features = self.features
+                features = self.graph.features
                 if run.training is not None and run.training.dropout:
                     features = drop_values(
                         features, run.training.dropout, run.training.generator
                     )
                 sums = sparse_product(features, values)
         else:
-            matrix = self.adjacency if stage.operation == "aggregate" else self.pooling
+            matrix = self.graph.adjacency if stage.operation == "aggregate" else self.graph.pooling
             assert matrix is not None
             assert stage.source is not None
             sums = sparse_product(matrix, run.results[stage.source])
         if stage.rule is not None:
-            sums = sums * self._table_reals[stage.rule]
+            sums = sums * self.graph.factors[stage.rule]
         return sums
 
     def _plain(self, stage: PlannedStage, run: _Run) -> torch.Tensor:
@@ -329,7 +343,7 @@ class QuantizedNetwork(torch.nn.Module):
         if run.calibrating:
             output = self._choose_output(stage, sums, scale)
             self.calibrated[stage.key] = _Calibrated(scale, output, weight)
-        result = self._round(sums, self.calibrated[stage.key].output)
+        result = self._round(stage.key, "output", sums, self.calibrated[stage.key].output)
         return self._protect(stage, run, sums, result)
 
     def _protect(
@@ -364,29 +378,23 @@ class QuantizedNetwork(torch.nn.Module):
         self, stage: PlannedStage, run: _Run, scores: torch.Tensor | None
     ) -> torch.Tensor:
         assert stage.source is not None
-        assert self.edges is not None
+        assert self.graph.edges is not None
         hidden, scale = run.results[stage.source], self._product_scale(stage, None)
         beta = None
         if scores is None:
             beta = self._beta(stage)
             if not run.calibrating:
                 beta = self._rounded_beta(stage, beta)
-        means = trained_mean(self.edges, hidden, scores, beta, stage.attention_bits)
+        means = trained_mean(self.graph.edges, hidden, scores, beta, stage.attention_bits)
         if stage.bias:
             low, high = code_range(BIAS_CODE_BITS, signed=True)
             means = means + rounded(self.named[stage.bias], scale, low, high)
         if run.calibrating:
-            if beta is not None:
-                magnitude = self.calibrated[stage.source].output.magnitude
-                attention = choose_agnn(stage, float(beta), hidden.shape[1], magnitude)
-            else:
-                assert stage.scores is not None
-                assert scores is not None
-                fmt = self.calibrated[stage.scores].output
-                attention = choose_gat(stage, fmt, scores.shape[1] // 2)
             output = self._choose_output(stage, means, scale)
-            self.calibrated[stage.key] = _Calibrated(scale, output, attention=attention)
-        result = self._round(means, self.calibrated[stage.key].output)
+            self.calibrated[stage.key] = _Calibrated(
+                scale, output, attention=self._choose_attention(stage)
+            )
+        result = self._round(stage.key, "output", means, self.calibrated[stage.key].output)
         return self._protect(stage, run, means, result)
 
     def _attend_exactly(
@@ -396,7 +404,7 @@ class QuantizedNetwork(torch.nn.Module):
         assert stage.source is not None
         attention = self.attention(stage)
         assert attention is not None
-        assert self.edges is not None
+        assert self.graph.edges is not None
         score_codes = None
         if scores is not None:
             assert stage.scores is not None
@@ -404,20 +412,15 @@ class QuantizedNetwork(torch.nn.Module):
             score_codes = score_codes.astype(np.int64)
         bias = self.bias_codes(stage) if stage.bias else np.zeros((), np.int64)
         totals, exponents = exact_mean(
-            attention, self.edges, run.results[stage.source],
+            attention, self.graph.edges, run.results[stage.source],
             self.calibrated[stage.source].output, score_codes, bias,
         )  # fmt: skip
         output = chosen.output
-        shifts = exponents + round(math.log2(output.scale / chosen.product_scale))
-        if not output.windows:
-            limits = code_range(output.bits, output.signed)
-            codes = np.clip(round_shift_by(totals, shifts), *limits)
-        else:
-            one = np.ones((), np.int64)
-            codes = requantize_windows(
-                totals, one, np.zeros((), np.int64), shifts, output.windows, output.signed,
-                self.buckets,
-            )  # fmt: skip
+        codes = round_means(
+            totals, exponents, round(math.log2(output.scale / chosen.product_scale)),
+            bits=output.bits, signed=output.signed, windows=output.windows,
+            buckets=self.graph.buckets,
+        )  # fmt: skip
         return torch.from_numpy(codes * output.scale)
 
     def _rounded_beta(self, stage: PlannedStage, beta: torch.Tensor) -> torch.Tensor:
@@ -438,6 +441,8 @@ class QuantizedNetwork(torch.nn.Module):
         return beta
 
     def _forward(self, run: _Run) -> dict[Key, torch.Tensor]:
+        if not run.calibrating:
+            self.follow_exponents()
         for stage in self.stages:
             result = (self._attend if stage.operation == "attend" else self._plain)(stage, run)
             if stage.hidden and run.training is not None and run.training.dropout:
@@ -461,11 +466,16 @@ class QuantizedNetwork(torch.nn.Module):
 
     def snapshot(self) -> Callable[[], None]:
         """Return a function that puts parameters and scales back to what they are now."""
-        state = {name: value.clone() for name, value in self.state_dict().items()}
+        state = {name: value.clone() for name, value in self.named.state_dict().items()}
+        exponents = {name: value.detach().clone() for name, value in self.exponents.items()}
         calibrated = dict(self.calibrated)  # entries are replaced, never changed
 
         def restore() -> None:
-            self.load_state_dict(state)
+            self.named.load_state_dict(state)
+            # A network from before exponents were learned has none.
+            self.exponents = torch.nn.ParameterDict(
+                {name: torch.nn.Parameter(value.clone()) for name, value in exponents.items()}
+            )
             self.calibrated = dict(calibrated)
 
         return restore
@@ -498,7 +508,7 @@ class QuantizedNetwork(torch.nn.Module):
         if stage.operation == "attend":
             multiplier = Multiplier(kind="reciprocal", bits=RECIPROCAL_SHIFT + 1)
         elif stage.rule is not None:
-            table = self.node_tables[stage.rule]
+            table = self.graph.node_tables[stage.rule]
             multiplier = Multiplier(kind="node", bits=table.bits, table=table.name)
         if shift > MAX_SHIFT:
             raise InputError(

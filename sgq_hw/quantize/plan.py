@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgq_hw.formats import Key
-from sgq_hw.layers import Operation
+from sgq_hw.layers import Bound, Operation
 from sgq_hw.quantize.config import BitConfig, Component, LayerBits
 
 Rule = Literal["degree", "mean", "input", "input-degree"]
@@ -32,6 +32,7 @@ class PlannedStage:
         bias: Name of the float bias, empty without.
         rule: Rule of the node table that is the multiplier, None without.
         attention_bits, score_bits: Of an `attend`.
+        bound: Upper bound of a row's logits in GAT, as in `sgq_hw.layers.GatAttention`.
         hidden: Whether the result is a hidden layer's, where training drops features.
     """
 
@@ -48,6 +49,7 @@ class PlannedStage:
     scores: Key | None = None
     attention_bits: int = 0
     score_bits: int = 0
+    bound: Bound = "row"
     activation: Literal["none", "elu"] = "none"
     hidden: bool = False
 
@@ -169,7 +171,7 @@ def _gin(
 
 
 def _gat(
-    index: int, layer: PlannedLayer, source: Key | None, last: bool, _: BitConfig
+    index: int, layer: PlannedLayer, source: Key | None, last: bool, config: BitConfig
 ) -> list[PlannedStage]:
     return [
         _combine(index, layer, source),
@@ -179,7 +181,7 @@ def _gat(
             bits=layer.bits.component("aggregate"), signed=True,
             bias=f"layer{layer.parameter}/bias", scores=(index, "score"),
             attention_bits=_required(layer.bits.attention),
-            score_bits=_required(layer.bits.score),
+            score_bits=_required(layer.bits.score), bound=config.attention_bound,
             activation="none" if last else "elu", hidden=not last,
         ),
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Choosing power-of-two scales: by least squared error, or by the range of the values."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,17 @@ def best_windows(
             continue
         chosen = rows if len(rows) else values
         scales.append(best_scale(chosen, width, signed, smallest, largest, method))
+    return windows_format(scales, bits, signed)
+
+
+def windows_format(scales: Sequence[float], bits: Sequence[int], signed: bool) -> Format:
+    """Return the format whose windows have these scales and widths, within a word of 16 bits.
+
+    Args:
+        scales: Real value of one step of each bucket's codes, powers of two.
+        bits: Width of each bucket's codes.
+        signed: Two's complement if true.
+    """
     top = max(scale * 2.0**width for scale, width in zip(scales, bits, strict=True))
     base = max(min(scales), top / 2**MAX_WORD_BITS)
     windows = tuple(

@@ -13,7 +13,14 @@ from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
 from sgq_hw.layers import AgnnAttention, GatAttention, Layer
 from sgq_hw.manifest import Manifest
-from sgq_hw.quantize.config import BitConfig, Component, LayerBits, Taq, uniform_config
+from sgq_hw.quantize.config import (
+    BitConfig,
+    Component,
+    LayerBits,
+    Taq,
+    turned,
+    uniform_config,
+)
 from sgq_hw.quantize.freeze import freeze
 from sgq_hw.quantize.pipeline import quantized_network
 from sgq_hw.quantize.plan import bundle_layers
@@ -76,10 +83,10 @@ def resized(manifest: Manifest, kinds: Sequence[str], config: BitConfig) -> Mani
 class Pricer:
     """Charged memory of points, bits.
 
-    One calibrated network for each normalisation and input width is the frame (inputs that round
-    to zero are not stored); a point only changes its bits. That is exact but for the width of the
-    biases and constants and the length of the tables of exponentials, which follow the scales of
-    the tuned network.
+    One calibrated network for each normalisation, order of stages and input width is the frame
+    (inputs that round to zero are not stored); a point only changes its bits. That is exact but for
+    the width of the biases and constants and the length of the tables of exponentials, which follow
+    the scales of the tuned network.
     """
 
     def __init__(
@@ -87,14 +94,19 @@ class Pricer:
     ) -> None:
         self._space, self._kinds = space, kinds
         self._trained, self._data = trained, data
-        self._frames: dict[tuple[str, int], Bundle] = {}
+        self._frames: dict[tuple[str, int, tuple[str, ...]], Bundle] = {}
         self._known: dict[Point, int] = {}
 
     def _frame(self, config: BitConfig) -> Bundle:
-        key = (config.normalisation, config.input)
+        associations = tuple(layer.association for layer in config.layers)
+        key = (config.normalisation, config.input, associations)
         if key not in self._frames:
             uniform = uniform_config(FRAME_BITS, self._kinds, config.normalisation)
-            framed = msgspec.structs.replace(uniform, input=config.input)
+            layers = tuple(
+                turned(layer) if association == "(AX)W" else layer
+                for layer, association in zip(uniform.layers, associations, strict=True)
+            )
+            framed = msgspec.structs.replace(uniform, input=config.input, layers=layers)
             bundle = freeze(quantized_network(self._trained, self._data, framed))
             graph = self._data.union if isinstance(self._data, GraphSet) else self._data
             workload = replace(bundle.workload, buckets=degree_buckets(graph, SPLITS))

@@ -16,7 +16,7 @@ from sgq_hw.files import write_text
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph
 from sgq_hw.quantize.config import BitConfig, config_text, kinds_for
-from sgq_hw.quantize.pipeline import FineTuning
+from sgq_hw.quantize.tuning import FineTuning
 from sgq_hw.search.abs import AutoBitSelection
 from sgq_hw.search.baselines import ExhaustiveSearch, RandomSearch
 from sgq_hw.search.display import live_search
@@ -185,7 +185,8 @@ def _workers(options: Options) -> AbstractContextManager[Workers]:
 def _check(options: Options) -> None:
     if not (math.isfinite(options.max_drop) and options.max_drop >= 0):
         raise InputError(f"--max-drop: {options.max_drop} is not a finite number, 0 or more")
-    for name in ("trials", "epochs", "jobs"):
+    FineTuning(epochs=options.epochs)
+    for name in ("trials", "jobs"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InputError(f"--{name}: {value} is less than 1")

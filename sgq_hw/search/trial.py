@@ -130,7 +130,8 @@ class NetworkTrial:
     def __call__(self, point: Point) -> Outcome:
         """Measure one point; a network that cannot be built is a failure, not an error."""
         from sgq_hw.golden.network import evaluate  # noqa: PLC0415
-        from sgq_hw.quantize.pipeline import FineTuning, quantize  # noqa: PLC0415
+        from sgq_hw.quantize.pipeline import quantize  # noqa: PLC0415
+        from sgq_hw.quantize.tuning import FineTuning  # noqa: PLC0415
 
         with _one_at_a_time:
             trained, graph = _load(self.float_file)

@@ -16,6 +16,7 @@ from sgq_hw.generate import design_for, generate
 from sgq_hw.golden.network import run as run_golden
 from sgq_hw.host import Beats
 from sgq_hw.jobs import inference_job
+from sgq_hw.mapping import map_workload
 from sgq_hw.packer import input_packet, load_packets, output_beats
 from sgq_hw.render import parameters, render
 from tests.quantised import quantised
@@ -26,6 +27,7 @@ from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, run_unit
 UNIT = "accelerator_ports"
 NODES = 34
 VARIANTS = 3
+SEED = 6
 
 
 def lines(beats: Beats) -> list[tuple[str, int]]:
@@ -35,20 +37,40 @@ def lines(beats: Beats) -> list[tuple[str, int]]:
     ]
 
 
+def different_results(output: list[tuple[str, int]]) -> int:
+    """Return how many results differ; a network that gives the same to all nodes proves little."""
+    return len({data for data, _ in output})
+
+
 def slots(design: Design, workload: Workload) -> dict[str, int]:
     """Return what an inference puts into the counters, counted pass by pass."""
-    found = dict.fromkeys(("busy_slots", "lost_lane_padding", "lost_row_imbalance"), 0)
-    lanes = design.lanes
+    names = ("busy_slots", "lost_lane_padding", "lost_row_imbalance", "lost_bank_conflict")
+    found = dict.fromkeys(names, 0)
+    mapping, nodes = map_workload(workload, design.pes), workload.num_nodes
     for step in design.passes:
         if step.front == "combine_buffer" or (step.index == 0 and not design.sparse_input):
-            rows = np.full(workload.num_nodes, step.in_channels)
+            reads = nodes * step.in_channels
+            idle, conflicts = (-nodes % design.pes) * step.in_channels, 0
         else:
-            rows = np.diff(workload.indptr if step.front == "aggregate" else workload.x_indptr)
-        chunks = -(-step.out_channels // lanes)
-        found["busy_slots"] += int(rows.sum()) * step.out_channels
-        found["lost_lane_padding"] += int(rows.sum()) * (chunks * lanes - step.out_channels)
-        found["lost_row_imbalance"] += int((rows == 0).sum()) * chunks * lanes
-    return found | {"lost_bank_conflict": 0}
+            schedule = mapping.edges if step.front == "aggregate" else mapping.inputs
+            reads = int((schedule.entry >= 0).sum())
+            empty_rows = int((schedule.last & (schedule.entry < 0)).sum())
+            idle, conflicts = schedule.lost_imbalance + empty_rows, schedule.lost_conflict
+        slots_a_step = step.chunks * design.lanes
+        found["busy_slots"] += reads * step.out_channels
+        found["lost_lane_padding"] += reads * (slots_a_step - step.out_channels)
+        found["lost_row_imbalance"] += idle * slots_a_step
+        found["lost_bank_conflict"] += conflicts * slots_a_step
+    return found
+
+
+def other_inputs(rng: np.random.Generator, design: Design, workload: Workload) -> Workload:
+    """Return the graph with other inputs; rows keep their lengths, and so nodes their places."""
+    channels, lengths = design.manifest.input.channels, np.diff(workload.x_indptr)
+    columns = [np.sort(rng.choice(channels, count, replace=False)) for count in lengths]
+    highest = (1 << design.manifest.input.bits) - 1
+    codes = rng.integers(1, highest, len(workload.x_indices), endpoint=True)
+    return replace(workload, x_indices=np.concatenate(columns), x_codes=codes)
 
 
 def network(rng: np.random.Generator, design: Design, bundle: Bundle) -> dict[str, Any]:
@@ -58,10 +80,7 @@ def network(rng: np.random.Generator, design: Design, bundle: Bundle) -> dict[st
     for variant in range(VARIANTS):
         workload = bundle.workload
         if variant:
-            other = random_workload(rng, design.manifest, workload.num_nodes)
-            workload = replace(
-                workload, x_indptr=other.x_indptr, x_indices=other.x_indices, x_codes=other.x_codes
-            )
+            workload = other_inputs(rng, design, workload)
         trace = run_golden(bundle.network, workload)
         inferences.append(
             {
@@ -74,19 +93,21 @@ def network(rng: np.random.Generator, design: Design, bundle: Bundle) -> dict[st
 
 
 @cache
-def job() -> UnitRun:
-    rng = np.random.default_rng(34)
+def job(pes: int) -> UnitRun:
+    rng = np.random.default_rng(SEED)
     bundle = random_bundle(
         rng, nodes=NODES, features=9, hidden=6, classes=3, layers=2, inputs="multi-bit",
-        input_bits=4, graph="empty rows", self_loops=False, max_bits=6,
+        input_bits=4, graph="random", self_loops=False, max_bits=6,
     )  # fmt: skip
     capacity = {"nodes": NODES, "edges": 400, "row_edges": NODES, "row_nonzeros": 9}
-    design = design_for(bundle, lanes=4, sparse_input=True, capacity=capacity)
+    design = design_for(bundle, pes=pes, lanes=4, sparse_input=True, capacity=capacity)
     other = other_parameters(rng, bundle)
     smaller = random_workload(rng, design.manifest, NODES // 2)
     data = [
         network(rng, design, bundle), network(rng, design, Bundle(other.network, smaller)),
     ]  # fmt: skip
+    assert all(different_results(inference["output"]) > NODES // 4 for part in data
+               for inference in part["inferences"])  # fmt: skip
     settings = {**parameters(design), "data": "data.json", "passes": len(design.passes)}
     return UnitRun(
         UNIT, render(design, "ports"), settings, top="sgq_accelerator",
@@ -94,25 +115,29 @@ def job() -> UnitRun:
     )  # fmt: skip
 
 
+LOADS = "a_load_waits_for_the_end"
+
+
 def test_on_icarus(tmp_path: Path) -> None:
-    run_unit(replace(job(), testcase="a_load_waits_for_the_end"), "icarus", tmp_path)
+    run_unit(replace(job(1), testcase=LOADS), "icarus", tmp_path)
 
 
-def test_on_verilator(tmp_path: Path) -> None:
-    run_unit(job(), "verilator", tmp_path)
+@pytest.mark.parametrize("pes", [1, 4])
+def test_on_verilator(pes: int, tmp_path: Path) -> None:
+    run_unit(job(pes), "verilator", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("pes", "old", "new"),
     [
-        ("assign row_done = out_valid && out_last_chunk", "assign row_done = out_valid"),
-        ("rst || payload_error", "rst && payload_error"),
-        (".busy          (busy)", ".busy          (1'b0)"),
+        (1, "assign pass_end        = out_end", "assign pass_end        = out_step"),
+        (1, "rst || run_error_reg", "rst && run_error_reg"),
+        (1, "busy || !output_free", "1'b0"),
+        (4, "busy || !output_free", "busy"),
     ],
 )
-def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
-    expect_failure_of(mutated(replace(job(), testcase="a_load_waits_for_the_end"), old, new),
-                      tmp_path)  # fmt: skip
+def test_a_planted_fault_is_found(pes: int, old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(replace(job(pes), testcase=LOADS), old, new), tmp_path)
 
 
 def test_karate_on_icarus_from_x(tmp_path: Path) -> None:

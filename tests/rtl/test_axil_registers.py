@@ -16,18 +16,18 @@ from tests.rtl.unit_runs import (
 UNIT = "axil_registers"
 
 
-def job(lanes: int, stream_bits: int = 64) -> UnitRun:
+def job(lanes: int, stream_bits: int = 64, pes: int = 1) -> UnitRun:
     layers = 1 + lanes % 3
-    design = random_design(lanes, lanes=lanes, stream_bits=stream_bits, layers=layers)
+    design = random_design(lanes, pes=pes, lanes=lanes, stream_bits=stream_bits, layers=layers)
     capacity = design.capacity
     return unit_run(
-        UNIT, design, {"PASSES": 2 * layers, "NODES": capacity.nodes, "EDGES": capacity.edges}
+        UNIT, design, {"PASSES": 2 * layers, "NODES": capacity.nodes, "EDGES": capacity.edge_words}
     )
 
 
-@pytest.mark.parametrize(("lanes", "stream_bits"), [(5, 32), (16, 64)])
-def test_on_icarus(lanes: int, stream_bits: int, tmp_path: Path) -> None:
-    run_unit(job(lanes, stream_bits), "icarus", tmp_path)
+@pytest.mark.parametrize(("lanes", "stream_bits", "pes"), [(5, 32, 1), (16, 64, 4)])
+def test_on_icarus(lanes: int, stream_bits: int, pes: int, tmp_path: Path) -> None:
+    run_unit(job(lanes, stream_bits, pes), "icarus", tmp_path)
 
 
 def test_on_verilator(tmp_path: Path) -> None:

@@ -24,6 +24,16 @@ OPTIONS: dict[str, dict[str, object]] = {
     "lanes64-edge-512": {"lanes": 64, "norm": "edge", "bits": 16, "stream_bits": 512},
     "rom-1bit": {"lanes": 16, "rom": True, "bits": 1},
     "rom-dense-edge": {"lanes": 3, "rom": True, "norm": "edge", "sparse_input": False},
+    "4-pes": {"pes": 4, "lanes": 5},
+    "4-pes-dense-edge-32": {
+        "pes": 4,
+        "lanes": 1,
+        "sparse_input": False,
+        "norm": "edge",
+        "stream_bits": 32,
+    },
+    "16-pes": {"pes": 16, "lanes": 16},
+    "16-pes-dense-edge": {"pes": 16, "lanes": 3, "sparse_input": False, "norm": "edge"},
     "roomy": {"lanes": 16, "capacity": {"nodes": 5000, "edges": 40000, "row_edges": 300}},
 }
 

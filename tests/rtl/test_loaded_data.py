@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from sgq_hw.bundle import Bundle, save_bundle
 from sgq_hw.cosim import bind_graph, judge, simulate
@@ -33,7 +34,10 @@ def subgraph(graph: Graph, nodes: int) -> Graph:
     )
 
 
-def test_two_weight_sets_and_two_graphs_in_one_simulation(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pes", "lanes"), [(1, 16), (4, 5)])
+def test_two_weight_sets_and_two_graphs_in_one_simulation(
+    pes: int, lanes: int, tmp_path: Path
+) -> None:
     graph = load_graph("karate")
     config = uniform_config(4, 2)
     first = quantize(train(graph, epochs=20, seed=0), graph, config)
@@ -42,8 +46,9 @@ def test_two_weight_sets_and_two_graphs_in_one_simulation(tmp_path: Path) -> Non
     assert not np.array_equal(first.network.weights[key], second.network.weights[key])
     save_bundle(tmp_path / "q.npz", first)
     generated = generate(
-        tmp_path / "q.npz", tmp_path / "rtl", lanes=16, capacity={"nodes": 40, "edges": 300}
-    )
+        tmp_path / "q.npz", tmp_path / "rtl", pes=pes, lanes=lanes,
+        capacity={"nodes": 40, "edges": 300},
+    )  # fmt: skip
     small = subgraph(graph, 21)
     bundles = [
         first,

@@ -20,6 +20,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "three-chunks": {"lanes": 3, "classes": 7, "stream_bits": 64},
     "many-beats": {"lanes": 16, "classes": 9, "stream_bits": 32},
     "short-end": {"lanes": 6, "classes": 8, "stream_bits": 32},
+    "4-pes": {"pes": 4, "lanes": 3, "classes": 7, "stream_bits": 32},
 }
 
 
@@ -55,6 +56,12 @@ def test_on_verilator(tmp_path: Path) -> None:
         ("head_last && last_beat", "head_last || last_beat"),
         ("!valid_reg || m_axis_tready", "!valid_reg && m_axis_tready"),
         ("read_reg + 1'b1", "read_reg - 1'b1"),
+        (" || credit_reg == {(ADDR_BITS+1){1'b1}}", ""),
+        ("CAPACITY - count_next - (open_next", "CAPACITY - count_reg - (open_next"),
+        ("(word_valid ? !word_last : open_reg && !push_cut)", "(open_reg && !push_cut)"),
+        (" || (cut_reg && !push_cut)", ""),
+        ("!word_valid && count_reg != CAPACITY", "!word_valid"),
+        ("{2'b11, {WORD_BITS{1'b0}}}", "{2'b01, {WORD_BITS{1'b0}}}"),
     ],
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:

@@ -28,8 +28,12 @@ BUILDS: dict[str, dict[str, object]] = {
     "lanes64": {"lanes": 64, "hidden": 19, "max_bits": 8},
     "rom": {"lanes": 4, "rom": True, "layers": 2},
     "one-layer": {"lanes": 7, "layers": 1, "normalisation": "edge", "stream_bits": 1024},
+    "pes2": {"pes": 2, "lanes": 3, "inputs": "signed", "normalisation": "edge", "layers": 3},
+    "pes4-empty-rows": {"pes": 4, "lanes": 5, "self_loops": False, "layers": 2},
+    "pes8-dense": {"pes": 8, "lanes": 2, "sparse_input": False, "layers": 2, "stream_bits": 64},
+    "pes32-more-than-nodes": {"pes": 32, "lanes": 1, "layers": 2, "max_bits": 4},
 }
-GENERATE_OPTIONS = ("lanes", "sparse_input", "stream_bits", "rom")
+GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom")
 
 
 def build(rng: np.random.Generator, options: dict[str, object], folder: Path) -> GeneratedDesign:
@@ -41,6 +45,7 @@ def build(rng: np.random.Generator, options: dict[str, object], folder: Path) ->
         chosen["capacity"] = {
             "nodes": NODES,
             "edges": NODES * NODES,
+            "edge_words": NODES * NODES,
             "row_edges": NODES,
             "row_nonzeros": bundle.network.manifest.input.channels,
         }
@@ -100,7 +105,8 @@ def test_draws_on_one_build(name: str, tmp_path: Path) -> None:
 def test_a_thousand_draws(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng([7, seed])
     options: dict[str, object] = {
-        "lanes": choose(rng, (1, 2, 3, 4, 5, 7, 8, 12, 16, 33, 64)),
+        "pes": choose(rng, (1, 1, 2, 4, 8, 16)),
+        "lanes": choose(rng, (1, 2, 3, 4, 5, 7, 8, 12, 16)),
         "stream_bits": choose(rng, (64, 128, 256)),
         "sparse_input": bool(rng.integers(2)),
     }

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from sgq_hw.formats import Window
 from sgq_hw.golden.attention_unit import (
     AttentionTable,
     agnn_bounds,
@@ -458,6 +459,48 @@ def test_row_without_neighbours_is_the_rounded_bias() -> None:
 
     assert attend(True) == [[4, -2]] * 3
     assert attend(False) == [[4, 0]] * 3  # ReLU
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.integers(2, 8)), min_size=1, max_size=4),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_windows_are_those_of_each_rows_bucket(
+    pairs: list[tuple[int, int]], signed: bool, seed: int
+) -> None:
+    """Every row is what a unit without windows gives with that bucket's shift and width."""
+    rng = np.random.default_rng(seed)
+    graph = random_csr(rng, 20, 19)
+    weights = rng.integers(0, 16, (len(graph[1]), 2))
+    features = rng.integers(-128, 128, (20, 4))
+    buckets = rng.integers(0, len(pairs), 20)
+    fixed: dict[str, Any] = {
+        "att_bits": 4, "magnitude": 128, "bias": rng.integers(-(2**18), 2**18, 4), "bias_bits": 19,
+        "signed": signed,
+    }  # fmt: skip
+    windows = [Window(exponent=exponent, bits=bits) for exponent, bits in pairs]
+    found = attention_unit(
+        *graph, weights, features, shift=12, bits=15, windows=windows, buckets=buckets, **fixed
+    )
+    for bucket, (exponent, bits) in enumerate(pairs):
+        plain = attention_unit(*graph, weights, features, shift=12 + exponent, bits=bits, **fixed)
+        rows = buckets == bucket
+        assert np.array_equal(found[rows], plain[rows] << exponent)
+
+
+def test_windows_count_in_the_width_of_a_mean() -> None:
+    """Without its exponent the rounding constant would fit."""
+    graph = csr([[0]])
+    one = np.ones((1, 1), np.int64)
+    arguments: dict[str, Any] = {
+        "att_bits": 1, "magnitude": 1, "bias": np.array([0]), "bias_bits": 0, "shift": 55,
+        "bits": 16, "signed": False, "buckets": np.array([0]),
+    }  # fmt: skip
+    attention_unit(*graph, one, one, windows=[Window(exponent=0, bits=1)], **arguments)
+    with pytest.raises(BoundError, match="num \\* R"):
+        attention_unit(*graph, one, one, windows=[Window(exponent=8, bits=1)], **arguments)
 
 
 def error_bound(step: float, bits: int, degree: IntArray, mass: npt.NDArray[np.float64]) -> Any:

@@ -107,6 +107,21 @@ def test_refusals(tmp_path: Path, old: str, new: str, reason: str) -> None:
     check_refusal(path, reason)
 
 
+def test_one_bit_in_a_turned_layer(tmp_path: Path) -> None:
+    """Its combination is the hidden result, which ReLU leaves without a sign; not so in A(XW)."""
+    hidden = "[[layers]]\nweight = 3\ncombine = 1\naggregate = 6\n"
+    last = "[[layers]]\nweight = 5\ncombine = 16\naggregate = 1\n"
+    turned = 'association = "(AX)W"\n'
+    first = "[[layers]]\nweight = 3\ncombine = 8\naggregate = 1\n"
+    path = tmp_path / "bits.toml"
+    head = 'input = 4\nnormalisation = "edge"\n'
+    path.write_text(head + first + hidden + turned + last + turned)
+    assert [layer.combine for layer in load_config(path, 3).layers] == [8, 1, 16]
+    path.write_text(head + first + hidden + last + turned)
+    with pytest.raises(InputError, match=r"layers\[1\]\.combine: 1 bit; signed"):
+        load_config(path, 3)
+
+
 def check_refusal(path: Path, reason: str) -> None:
     with pytest.raises(InputError) as caught:
         load_config(path, 2)

@@ -152,6 +152,8 @@ BAD_COMMANDS: list[tuple[str, str]] = [
     (f"golden {'a' * 300}", "File name too long"),
     ("quantize q.npz --bits 0 -o new.npz", "--bits: 0 is outside 1 to 16"),
     ("quantize q.npz --bits 17 -o new.npz", "--bits: 17 is outside 1 to 16"),
+    ("quantize q.npz --bits 4 --clipping learned -o new.npz", "--clipping: learned needs --finet"),
+    ("quantize q.npz --bits 4 --clipping lost -o new.npz", "'lost' is not one of"),
     ("quantize q.npz -o new.npz", "one of --bits and --config"),
     ("quantize q.npz --bits 4 -o new.npz", "q.npz: manifest"),  # a bundle, not a float file
     ("quantize q.npz --config notes.txt -o new.npz", "q.npz: manifest"),
@@ -179,7 +181,7 @@ def test_bad_commands(place: Place, command: str, reason: str) -> None:
     assert_refused(place, command.split(), reason)
 
 
-@pytest.mark.parametrize("number", [0, 8, 21, 22])
+@pytest.mark.parametrize("number", [0, 10, 23, 24])
 def test_bad_commands_in_a_process_of_their_own(place: Place, number: int) -> None:
     command, reason = BAD_COMMANDS[number]
     before = place.names()
@@ -205,6 +207,25 @@ def test_help_and_version(place: Place) -> None:
     done = place.run("generate", "-h")
     assert done.returncode == 0
     assert "--lanes" in done.stdout
+
+
+HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "networkx", "jinja2", "dask", "rich")
+
+
+def test_help_imports_nothing_heavy(place: Place) -> None:
+    """The modules of all commands are imported for it; each imports what it needs when it runs."""
+    program = (
+        "import sys\n"
+        "sys.argv = ['sgq-hw', '--help']\n"
+        "from sgq_hw.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=place.folder, env=place.environment,
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.endswith("heavy: []\n")
 
 
 def test_the_chain_and_its_json(place: Place) -> None:

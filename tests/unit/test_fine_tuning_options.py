@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from sgq_hw.errors import InputError
-from sgq_hw.quantize.pipeline import FineTuning
+from sgq_hw.quantize.tuning import FineTuning
 
 
 @pytest.mark.parametrize(
     ("options", "name"),
     [
         ({"epochs": 0}, "--epochs"),
+        ({"clipping": "guessed"}, "--clipping"),
         ({"distill": -1.0}, "--distill"),
         ({"distill": math.nan}, "--distill"),
         ({"distill": math.inf}, "--distill"),

@@ -526,6 +526,7 @@ FORMULAS: dict[str, tuple[Kinds, Any, str, Any]] = {
     "bound of agnn": (NETWORKS[4], attention_unit, "agnn_bounds", lambda rows, beta: np.full(
         (rows, 1), beta)),
     "no exponents": (("gin",), network, "requantize_windows", low_windows),
+    "no exponents of attention": (NETWORKS[4], attention_unit, "requantize_windows", low_windows),
     "no addend": (("sage",), network, "requantize", without_addend),
     "mean of a graph": (NETWORKS[5], network, "readout_unit", mean_readout),
 }  # fmt: skip

@@ -373,8 +373,8 @@ def test_labels_and_masks_are_those_of_graphs(tmp_path: Path) -> None:
 
 
 def lowered(found: Manifest) -> str:
+    room = Capacity(nodes=99, edges=999, edge_words=999, row_edges=99, row_nonzeros=WIDTH)
     with pytest.raises(InputError) as caught:
-        room = Capacity(nodes=99, edges=999, edge_words=999, row_edges=99, row_nonzeros=WIDTH)
         lower(found, 4, room)
     return str(caught.value)
 

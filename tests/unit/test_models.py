@@ -15,8 +15,9 @@ from sgq_hw.errors import InputError
 from sgq_hw.graphs import Graph, load_graph
 from sgq_hw.models import MODELS
 from sgq_hw.models.catalogue import NODE_NETWORKS, inputs_for
-from sgq_hw.models.edges import Edges, edge_dots, edge_softmax, edge_sums, weighted_sums
+from sgq_hw.models.edges import Edges, edge_dots, edge_softmax, leaky_edge_sums, weighted_sums
 from sgq_hw.models.fit import predict_logits
+from sgq_hw.models.sparse import drop_values, sparse_product
 from sgq_hw.node_sets import row_starts
 from sgq_hw.train import load_trained, predict, save_trained, train
 from tests import dense_models
@@ -84,24 +85,95 @@ def test_agnn_meets_zero_rows() -> None:
 
 def test_attention_survives_large_scores() -> None:
     edges = Edges.of(sparse.csr_array(np.ones((2, 2), np.float32)))
-    weights = edge_softmax(torch.tensor([1000.0, 1000.0, -1000.0, 1000.0]), edges)
-    assert weights.tolist() == [0.5, 0.5, 0.0, 1.0]
+    weights = edge_softmax(torch.tensor([[1000.0], [1000.0], [-1000.0], [1000.0]]), edges)
+    assert weights.flatten().tolist() == [0.5, 0.5, 0.0, 1.0]
 
 
-def test_gradients_of_attention() -> None:
-    rng = np.random.default_rng(3)
-    pattern = (rng.random((7, 7)) < 0.4) | np.eye(7, dtype=np.bool_)
-    edges = Edges.of(sparse.csr_array(pattern.astype(np.float32)))
+def random_edges(seed: int, nodes: int = 9) -> tuple[Edges, torch.Tensor, torch.Tensor]:
+    """Edges and their targets and sources: one hub each way, and rows of a single edge."""
+    rng = np.random.default_rng(seed)
+    pattern = (rng.random((nodes, nodes)) < 0.3) | np.eye(nodes, dtype=np.bool_)
+    pattern[2] = pattern[:, 3] = True
+    pattern[5:7] = False
+    pattern[5, 5] = pattern[6, 1] = True
+    targets, sources = map(torch.from_numpy, np.nonzero(pattern))
+    return Edges.of(sparse.csr_array(pattern.astype(np.float32))), targets, sources
+
+
+def dense_attention(
+    logits: torch.Tensor, rows: torch.Tensor, targets: torch.Tensor, sources: torch.Tensor
+) -> torch.Tensor:
+    """Softmax and weighted sums of PyTorch's own operations on a full matrix."""
+    n, heads = len(rows), logits.shape[1]
+    full = torch.full((n, n, heads), -torch.inf, dtype=logits.dtype)
+    weights = full.index_put((targets, sources), logits).softmax(dim=1)
+    return torch.einsum("ijh,jhc->ihc", weights, rows.view(n, heads, -1)).flatten(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("heads", "channels"), [(1, 1), (1, 16), (8, 8), (3, 5)])
+def test_attention_against_autograd(seed: int, heads: int, channels: int) -> None:
+    """Values and gradients in float64, for contiguous and strided operands."""
+    edges, targets, sources = random_edges(seed)
+    rng = np.random.default_rng(seed)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.tensor(rng.normal(size=shape), requires_grad=True)
 
-    e = int(pattern.sum())
-    check: Any = torch.autograd.gradcheck
-    assert check(lambda a, b: edge_sums(a, b, edges), (draw(7), draw(7)))
-    assert check(lambda a: edge_dots(a, edges), (draw(7, 3),))
-    assert check(lambda a: edge_softmax(a, edges), (draw(e),))
-    assert check(lambda a, b: weighted_sums(a, b, edges), (draw(e), draw(7, 3)))
+    ends, rows, factors = draw(9, 2 * heads), draw(9, heads * channels), draw(9, heads * channels)
+    left, right = ends.chunk(2, dim=1)
+    logits = torch.nn.functional.leaky_relu(left[targets] + right[sources], 0.2)
+    cosines = (rows[targets] * rows[sources]).sum(dim=1, keepdim=True).expand(-1, heads)
+    expected = dense_attention(logits + cosines, rows, targets, sources)
+    scores = leaky_edge_sums(left, right, 0.2, edges) + edge_dots(rows, edges)
+    actual = weighted_sums(edge_softmax(scores, edges), rows, edges)
+    assert torch.allclose(actual, expected, rtol=1e-12, atol=1e-12)
+    gradients = [
+        torch.autograd.grad((result * factors).sum(), (ends, rows)) for result in (expected, actual)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_dropped_attention() -> None:
+    """The weights that PyTorch's dropout would drop from the same state, and its gradients."""
+    edges, targets, sources = random_edges(4)
+    rng = np.random.default_rng(4)
+    weights = torch.tensor(rng.normal(size=(len(targets), 3)), requires_grad=True)
+    rows = torch.tensor(rng.normal(size=(9, 6)), requires_grad=True)
+    torch.manual_seed(7)
+    actual = weighted_sums(weights, rows, edges, dropout=0.6)
+    torch.manual_seed(7)
+    heads = [torch.nn.functional.dropout(weights[:, head], 0.6) for head in range(3)]
+    full = torch.zeros(9, 9, 3, dtype=torch.float64)
+    full = full.index_put((targets, sources), torch.stack(heads, dim=1))
+    expected = torch.einsum("ijh,jhc->ihc", full, rows.view(9, 3, 2)).flatten(1)
+    assert torch.allclose(actual, expected, rtol=1e-12, atol=1e-12)
+    gradients = [
+        torch.autograd.grad(result.square().sum(), (weights, rows)) for result in (expected, actual)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_products(dtype: type[np.floating[Any]]) -> None:
+    """Products and gradients are SciPy's to the bit, with dropout those of the kept values."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(20, 7)) * (rng.random((20, 7)) < 0.4)
+    matrix = sparse.csr_array(values.astype(dtype))
+    dense = torch.tensor(rng.normal(size=(7, 5)).astype(dtype), requires_grad=True)
+    result = sparse_product(matrix, dense)
+    assert np.array_equal(result.detach().numpy(), matrix @ dense.detach().numpy())
+    factors = torch.from_numpy(rng.normal(size=(20, 5)).astype(dtype))
+    (gradient,) = torch.autograd.grad((result * factors).sum(), dense)
+    assert np.array_equal(gradient.numpy(), matrix.T @ factors.numpy())
+
+    dropped = drop_values(matrix, 0.5, torch.Generator().manual_seed(1))
+    kept = torch.rand(matrix.nnz, generator=torch.Generator().manual_seed(1)).numpy() >= 0.5
+    assert 0 < dropped.nnz == kept.sum() < matrix.nnz
+    parts = (matrix.data * kept * dtype(2), matrix.indices, matrix.indptr)
+    assert np.array_equal(dropped.toarray(), sparse.csr_array(parts, shape=(20, 7)).toarray())
 
 
 @pytest.mark.parametrize("model", MODELS)

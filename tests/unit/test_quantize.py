@@ -19,7 +19,8 @@ from sgq_hw.graphs import Graph, load_graph
 from sgq_hw.quantize.config import BitConfig, LayerBits, uniform_config
 from sgq_hw.quantize.freeze import freeze
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.quantize.pipeline import FineTuning, check_exact, fine_tune, quantize, quantized_network
+from sgq_hw.quantize.pipeline import check_exact, fine_tune, quantize, quantized_network
+from sgq_hw.quantize.tuning import FineTuning
 from sgq_hw.quantize.workload import bind
 from sgq_hw.train import TrainedModel, train
 from tests.quantised import gcn_of

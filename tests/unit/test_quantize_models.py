@@ -12,16 +12,26 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy import sparse
 
 from sgq_hw.bundle import Bundle, save_bundle
 from sgq_hw.errors import InputError
+from sgq_hw.formats import Format
+from sgq_hw.golden.attention_unit import (
+    attention_sums,
+    attention_table,
+    edge_weights,
+    fitting_norm_bits,
+)
 from sgq_hw.golden.network import run
 from sgq_hw.graph_sets import GraphSet
 from sgq_hw.graphs import Graph, load_graph
+from sgq_hw.layers import AgnnAttention, GatAttention
 from sgq_hw.models.catalogue import network_for
+from sgq_hw.models.edges import Edges
 from sgq_hw.models.layout import kinds_of
 from sgq_hw.quantize import pipeline
-from sgq_hw.quantize.attention import choose_agnn
+from sgq_hw.quantize.attention import Attention, choose_agnn, exact_mean
 from sgq_hw.quantize.config import (
     COMPONENTS,
     RESULTS,
@@ -36,8 +46,9 @@ from sgq_hw.quantize.config import (
 )
 from sgq_hw.quantize.freeze import freeze
 from sgq_hw.quantize.network import QuantizedNetwork
-from sgq_hw.quantize.pipeline import FineTuning, fine_tune, quantize, quantized_network
+from sgq_hw.quantize.pipeline import fine_tune, quantize, quantized_network
 from sgq_hw.quantize.plan import PlannedStage
+from sgq_hw.quantize.tuning import FineTuning
 from sgq_hw.quantize.workload import degree_buckets
 from sgq_hw.train import TrainedModel, train
 from tests.random_networks import validated
@@ -506,3 +517,41 @@ def test_layers_that_miss_a_component() -> None:
     surplus = msgspec.structs.replace(config, layers=(other, config.layers[1]))
     with pytest.raises(InputError, match=r"^layers\[0\]\.mlp: a sage layer has none$"):
         quantize(model, graph, surplus)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("model", ["gat", "agnn"])
+def test_integers_of_evaluation_are_those_of_the_golden_unit(model: str, bits: int) -> None:
+    """Every numerator, factor and exponent, with a hub and rows of a single edge."""
+    nodes, heads, channels = 70, 2 if model == "gat" else 1, 5
+    rng = np.random.default_rng(bits)
+    pattern = (rng.random((nodes, nodes)) < 0.1) | np.eye(nodes, dtype=np.bool_)
+    pattern[3] = pattern[:, 4] = True
+    pattern[8:12] = np.eye(nodes, dtype=np.bool_)[8:12]
+    edges = Edges.of(sparse.csr_array(pattern.astype(np.float64)))
+    source = Format(bits=bits, signed=True, scale=0.25)
+    codes = rng.integers(-source.magnitude, source.magnitude, (nodes, heads * channels))
+    codes[5] = 0  # without a direction
+    scores = rng.integers(-2047, 2048, (nodes, 2 * heads))
+    table = attention_table(bits, 2.0**-9, 256)
+    record: GatAttention | AgnnAttention = GatAttention(
+        heads=heads, bits=bits, index_shift=table.index_shift, slope_code=13, slope_shift=6,
+        bound="row",
+    )  # fmt: skip
+    if model == "agnn":
+        norm_bits = fitting_norm_bits(channels, source.magnitude, 12)
+        record = AgnnAttention(
+            bits=bits, index_shift=table.index_shift, score_bits=12, norm_bits=norm_bits, beta=-900
+        )
+    bias = rng.integers(-99, 99, heads * channels)
+    given = scores if model == "gat" else None
+    found, exponents = exact_mean(
+        Attention(record, table, 2.0**-9), edges, torch.from_numpy(codes * source.scale), source,
+        given, bias,
+    )  # fmt: skip
+    graph = (edges.indptr.astype(np.int64), edges.sources.astype(np.int64))
+    weights = edge_weights(*graph, record, table, codes, source.magnitude, given).codes
+    assert len(np.unique(weights)) > 5
+    numerators, factors, expected = attention_sums(*graph, weights, codes)
+    assert np.array_equal(exponents, expected)
+    assert np.array_equal(found, numerators * factors + (bias << expected))

@@ -166,7 +166,7 @@ BAD_CALLS = [
     ("--jobs 0", "--jobs: 0 is less than 1"),
     ("--jobs 1 --dask tcp://h:1", "give at most one of --jobs and --dask"),
     ("--method best", "'best' is not one of"),
-    ("--method exhaustive", "--trials: exhaustive search takes 24000 here"),
+    ("--method exhaustive", "--trials: exhaustive search takes 36000 here"),
     ("--method random", "belongs to another search: method differs (abs, now random)"),
     ("--max-drop 1", "max_drop differs (13.0, now 1.0)"),
     ("--seed 1", "float.npz: seed: 0, now 1; use another folder"),

@@ -31,8 +31,10 @@ def test_every_charge_but_biases_and_constants_is_exact(model: str, inputs: Inpu
     kinds = kinds_for(trained, graph)
     space = space_of(kinds, inputs)
     pricer = Pricer(space, kinds, trained, graph)
+    associations = set()
     for point in space.sample(np.random.default_rng(1), 12):
         config = config_of(space, kinds, point)
+        associations.add(config.layers[-1].association)
         real = charged_memory(freeze(quantized_network(trained, graph, config)))
         priced = pricer.charges(point)
         loose = {"biases", "constants"} | ({"tables"} if model in ("gat", "agnn") else set())
@@ -40,3 +42,4 @@ def test_every_charge_but_biases_and_constants_is_exact(model: str, inputs: Inpu
             assert priced[name] == real[name], (name, config)
         slack = sum(real[name] for name in loose) + 8 * 256
         assert abs(pricer(point) - sum(real.values())) < slack
+    assert associations == ({"A(XW)", "(AX)W"} if model == "gcn" else {"A(XW)"})
