@@ -1,4 +1,4 @@
-"""Bench of serial_expander: random words in serial and scheduled payloads; the word in each cycle."""
+"""Bench of serial_expander: random words, scheduled and not; the word of every cycle."""
 
 from typing import Any
 
