@@ -9,6 +9,7 @@ Finished seeds are kept under `build/results`, finished rows in `docs/results/sg
 second call goes on where the first one ended.
 """
 
+import hashlib
 import json
 import textwrap
 from collections.abc import Iterable
@@ -152,6 +153,10 @@ def held_out_drop(pair: Pair, seed: int, config: BitConfig, half: int) -> float:
     Fine-tuning keeps its best epoch by validation accuracy, which flatters that accuracy, coarse
     networks most. So each half of the validation examples chooses for the other half.
     """
+    digest = hashlib.sha256(config_text(config).encode()).hexdigest()[:16]
+    path = pair.work / "checks" / f"{pair.name}-{seed}-{half}-{digest}.json"
+    if path.is_file():
+        return float(json.loads(path.read_text()))
     data, trained = pair.data(seed), pair.trained(seed)
     assert data.y is not None
     examples = np.flatnonzero(data.labelled("val_mask"))
@@ -162,10 +167,12 @@ def held_out_drop(pair: Pair, seed: int, config: BitConfig, half: int) -> float:
     divided = replace(data, val_mask=chooses, test_mask=judges)
     bundle = quantize(trained, divided, config, tuning=FineTuning(), seed=seed)
     before = 100.0 * float(np.mean(classes[judges] == data.y[judges]))
-    return before - evaluate(bundle)["test"]
+    drop = before - evaluate(bundle)["test"]
+    write_text(path, json.dumps(drop))
+    return drop
 
 
-def loses_little(pair: Pair, config: BitConfig, jobs: int) -> bool:
+def loses_little(pair: Pair, config: BitConfig, pool: ProcessPoolExecutor) -> bool:
     """Return whether the check seeds lose at most `CHECK_DROP` points on average.
 
     Seeds are tried one by one; hopeless configurations are given up after the first.
@@ -173,7 +180,7 @@ def loses_little(pair: Pair, config: BitConfig, jobs: int) -> bool:
     total = 0.0
     for tried, seed in enumerate(CHECK_SEEDS, 1):
         calls = [(pair, seed, config, half) for half in range(2)]
-        total += float(np.mean(_in_processes(jobs, held_out_drop, calls)))
+        total += float(np.mean(_in_processes(pool, held_out_drop, calls)))
         left = len(CHECK_SEEDS) - tried
         if total - left * RECOVERY > CHECK_DROP * len(CHECK_SEEDS):
             return False
@@ -205,7 +212,9 @@ def seed_results(pair: Pair, seed: int, chosen: BitConfig) -> dict[str, Any]:
     return {method: kept(pair, seed, method, config) for method, config in configs.items()}
 
 
-def choose(pair: Pair, configs: Path, jobs: int, trials: int) -> BitConfig:
+def choose(
+    pair: Pair, configs: Path, jobs: int, pool: ProcessPoolExecutor, trials: int
+) -> BitConfig:
     """Search a pair's bits, and keep what three seeds agree on."""
     kinds = kinds_for(pair.trained(SEARCH_SEED), pair.data(SEARCH_SEED))
     path = configs / f"{pair.name}.toml"
@@ -225,20 +234,21 @@ def choose(pair: Pair, configs: Path, jobs: int, trials: int) -> BitConfig:
     found = [config_of(result.space, result.kinds, trial.point) for _, _, trial in candidates]
     chosen = uniform_config(8, kinds)
     for config in [*found[:CANDIDATES], uniform_config(4, kinds)]:
-        if loses_little(pair, config, jobs):
+        if loses_little(pair, config, pool):
             chosen = config
             break
     write_text(path, config_text(chosen))
     return chosen
 
 
-def _in_processes(jobs: int, function: Any, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+def _in_processes(
+    pool: ProcessPoolExecutor, function: Any, calls: Iterable[tuple[Any, ...]]
+) -> list[Any]:
     """Return the results in the order of the calls."""
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(function, *call) for call in calls]
-        for future in as_completed(futures):
-            future.result()  # the first failure ends it
-        return [future.result() for future in futures]
+    futures = [pool.submit(function, *call) for call in calls]
+    for future in as_completed(futures):
+        future.result()  # the first failure ends it
+    return [future.result() for future in futures]
 
 
 def rows_of(pair: Pair, results: list[dict[str, Any]], config: BitConfig) -> list[dict[str, Any]]:
@@ -333,21 +343,22 @@ def main(rows: str | None, quick: bool, jobs: int) -> None:
     table = [row for row in table if row["method"] != "published"]
     done = {(row["model"], row["graph"]) for row in table}
     console = Console()
-    for pair in known:
-        if pair.name not in wanted or (pair.model, pair.graph) in done:
-            continue
-        console.print(f"== {pair.name}")
-        config = choose(pair, folder / "configs", jobs, 12 if quick else SEARCH_TRIALS)
-        seeds = SEEDS[:2] if quick else SEEDS
-        results = _in_processes(jobs, seed_results, [(pair, seed, config) for seed in seeds])
-        table += rows_of(pair, results, config)
-        save(folder, table + published_rows())
-        for row in table[-4:]:
-            drop = row["accuracy_float_mean"] - row["accuracy_integer_mean"]
-            console.print(
-                f"{row['method']}: float {row['accuracy_float_mean']:.2f}, drop {drop:.2f}, "
-                f"features {row['compression_features']:.2f}x"
-            )
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for pair in known:
+            if pair.name not in wanted or (pair.model, pair.graph) in done:
+                continue
+            console.print(f"== {pair.name}")
+            config = choose(pair, folder / "configs", jobs, pool, 12 if quick else SEARCH_TRIALS)
+            seeds = SEEDS[:2] if quick else SEEDS
+            results = _in_processes(pool, seed_results, [(pair, seed, config) for seed in seeds])
+            table += rows_of(pair, results, config)
+            save(folder, table + published_rows())
+            for row in table[-4:]:
+                drop = row["accuracy_float_mean"] - row["accuracy_integer_mean"]
+                console.print(
+                    f"{row['method']}: float {row['accuracy_float_mean']:.2f}, drop {drop:.2f}, "
+                    f"features {row['compression_features']:.2f}x"
+                )
 
 
 if __name__ == "__main__":
