@@ -58,6 +58,8 @@ SEARCH_TRIALS = 30
 MAX_DROP = 0.4
 CHECK_DROP = 0.2
 """On seeds that the search has not seen, on validation nodes that did not choose the epoch."""
+LARGE_EPOCHS = 60
+"""Fine-tuning steps on the large graphs, where every step sees as many nodes as ten on Cora."""
 RECOVERY = 0.5
 """Points that a seed still to come is expected to win back at most."""
 CANDIDATES = 20
@@ -102,6 +104,11 @@ class Pair:
         """As in files and options."""
         return f"{self.model}-{self.graph}"
 
+    @property
+    def tuning(self) -> FineTuning:
+        """Fine-tuning of every method but `released`."""
+        return FineTuning(epochs=LARGE_EPOCHS) if self.graph in SPLIT_GRAPHS else FineTuning()
+
     def data(self, seed: int) -> Graph | GraphSet:
         """Return the data of a seed: its split or fold where there are several."""
         if self.graph in GRAPH_SETS:
@@ -128,7 +135,7 @@ def pairs(work: Path) -> list[Pair]:
 def measure(pair: Pair, seed: int, config: BitConfig) -> dict[str, Any]:
     """Return float and integer accuracy and the compression of one configuration and seed."""
     data, trained = pair.data(seed), pair.trained(seed)
-    bundle = quantize(trained, data, config, tuning=FineTuning(), seed=seed)
+    bundle = quantize(trained, data, config, tuning=pair.tuning, seed=seed)
     return {
         "float": trained.accuracy, "integer": evaluate(bundle),
         **as_json(compression(bundle)),
@@ -165,7 +172,7 @@ def held_out_drop(pair: Pair, seed: int, config: BitConfig, half: int) -> float:
     chooses[examples[half::2]], judges[examples[1 - half :: 2]] = True, True
     # The judges stand where test examples do; those have no part in this.
     divided = replace(data, val_mask=chooses, test_mask=judges)
-    bundle = quantize(trained, divided, config, tuning=FineTuning(), seed=seed)
+    bundle = quantize(trained, divided, config, tuning=pair.tuning, seed=seed)
     before = 100.0 * float(np.mean(classes[judges] == data.y[judges]))
     drop = before - evaluate(bundle)["test"]
     write_text(path, json.dumps(drop))
@@ -221,7 +228,7 @@ def choose(
     if path.is_file():
         return load_config(path, kinds)
     options = Options(
-        model=pair.model, max_drop=MAX_DROP, trials=trials, epochs=FineTuning().epochs,
+        model=pair.model, max_drop=MAX_DROP, trials=trials, epochs=pair.tuning.epochs,
         seed=SEARCH_SEED, jobs=jobs,
     )  # fmt: skip
     result = search(pair.data(SEARCH_SEED), pair.work / "search" / pair.name, options)
