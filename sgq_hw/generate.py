@@ -22,7 +22,7 @@ from sgq_hw.lowering import Capacity
 from sgq_hw.mapping import map_workload
 from sgq_hw.packer import edge_record_count, memory_images
 from sgq_hw.registers import COUNTER_BASE, COUNTERS, MAP_VERSION, register_map
-from sgq_hw.render import UNITS, parameters, render
+from sgq_hw.render import UNITS, parameters, render, units_of
 from sgq_hw.words import hex_lines, write_lines
 
 FOLDER_FORMAT = "sgq-hw-design"
@@ -373,13 +373,9 @@ def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) ->
         raise InputError(f"--unit: unknown '{unit}'; known: {', '.join(UNITS)}")
     bundle = load_bundle(bundle_path)
     design = design_for(bundle, **options)
-    if unit == "output_buffer" and design.pes == 1:
-        raise InputError("--unit: output_buffer: only designs with --pes 2 or more have it")
-    if unit == "serial_expander" and not design.serial:
-        raise InputError(
-            "--unit: serial_expander: only designs with --graph streamed and --pes 2 or more "
-            "have it"
-        )
+    if unit not in units_of(design):
+        needs = "--pes 2 or more" + (" and --graph streamed" if unit == "serial_expander" else "")
+        raise InputError(f"--unit: {unit}: only designs with {needs} have it")
     texts = render(design, bundle_hash(bundle_path), unit=unit)
     for name, text in texts.items():
         write_lines(folder / name, text.splitlines())

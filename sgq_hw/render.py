@@ -298,6 +298,12 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
     }
 
 
+def units_of(design: Design) -> list[str]:
+    """Return the units that a design has, of `UNITS`."""
+    optional = {"output_buffer": design.pes > 1, "serial_expander": design.serial}
+    return [name for name in UNITS if optional.get(name, True)]
+
+
 class SimpleDict(SimpleNamespace):
     """Parameters reachable as attributes and by name, undefined names refused."""
 
@@ -346,9 +352,7 @@ def render(
         context |= {"p": SimpleDict(values), "has_addend": True}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
-    optional = {"output_buffer": design.pes > 1, "serial_expander": design.serial}
-    units = [name for name in UNITS if optional.get(name, True)]
-    for name in units if unit is None else [unit]:
+    for name in units_of(design) if unit is None else [unit]:
         jobs.append((name, f"sgq_{name}", dict(context)))
         if name == "aggregation_unit":
             jobs[-1][2]["record"] = design.edge_record.fields

@@ -17,7 +17,7 @@ from sgq_hw.generate import design_for, generate, generate_unit, load_generated
 from sgq_hw.graphs import load_graph
 from sgq_hw.quantize.config import BitConfig, LayerBits
 from sgq_hw.quantize.freeze import freeze
-from sgq_hw.render import UNITS
+from sgq_hw.render import UNITS, units_of
 from tests.quantised import gcn_of, quantised
 from tests.random_networks import gcn_layers, random_bundle
 
@@ -107,7 +107,7 @@ def test_reading_back(bundle_path: Path, tmp_path: Path, options: dict[str, Any]
     assert read.bundle_hash == made.bundle_hash
     assert read.sources == made.sources
     assert {path.stem for path in made.sources} >= {
-        f"sgq_{unit}" for unit in UNITS if unit != "output_buffer" or made.design.pes > 1
+        f"sgq_{unit}" for unit in units_of(made.design)
     }
     for name, value in options.items():
         kept = made.design.capacity if name == "capacity" else made.design
@@ -237,10 +237,12 @@ def test_single_units(bundle_path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "unit").exists()
     text = refusal(generate_unit, bundle_path, "output_buffer", tmp_path / "unit")
     assert text == "--unit: output_buffer: only designs with --pes 2 or more have it"
-    whole = generate(bundle_path, tmp_path / "rtl", pes=2).sources
+    text = refusal(generate_unit, bundle_path, "serial_expander", tmp_path / "unit", pes=2)
+    assert text.endswith("only designs with --pes 2 or more and --graph streamed have it")
+    whole = generate(bundle_path, tmp_path / "rtl", pes=2, streamed=True).sources
     texts = {path.name: path.read_bytes() for path in whole}
     for unit in UNITS:
-        written = generate_unit(bundle_path, unit, tmp_path / unit, pes=2)
+        written = generate_unit(bundle_path, unit, tmp_path / unit, pes=2, streamed=True)
         assert f"sgq_{unit}.v" in {path.name for path in written}
         assert all(path.read_bytes() == texts[path.name] for path in written)
 

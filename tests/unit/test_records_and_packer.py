@@ -3,6 +3,7 @@
 The decoder knows the formats from `docs/architecture.md` and slices Python integers.
 """
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ class Packet:
     index: int
     count: int
     beats: list[int]
+    tag: int
 
     def words(self, bits: int, stream_bits: int) -> list[int]:
         """Put beats together, low beat first; nothing may be set beyond the word's bits."""
@@ -51,6 +53,11 @@ class Packet:
             assert word >> bits == 0
             found.append(word)
         return found
+
+
+def tag_of(places: list[int]) -> int:
+    """The tag of a graph: 16 bits of a checksum over its places."""
+    return zlib.crc32(b"".join(place.to_bytes(4, "little") for place in places)) & 0xFFFF
 
 
 def beat_values(beats: Beats) -> list[tuple[bool, int]]:
@@ -69,9 +76,10 @@ def packets_of(beats: Beats, stream_bits: int) -> list[Packet]:
         if last:
             head = sum(v << (stream_bits * i) for i, v in enumerate(pending[:header_beats]))
             assert head >> 64 == 0
-            assert (head >> 16) & 0xFFFF == 0
+            kind, tag = head & 0xFF, (head >> 16) & 0xFFFF
+            assert tag == 0 or kind in (5, 16)
             payload = pending[header_beats:]
-            found.append(Packet(head & 0xFF, (head >> 8) & 0xFF, head >> 32, payload))
+            found.append(Packet(kind, (head >> 8) & 0xFF, head >> 32, payload, tag))
             pending = []
     assert not pending
     return found
@@ -319,6 +327,7 @@ def check_channels(loading: Loading) -> None:
 def check_graph(loading: Loading) -> None:
     manifest, workload, pes = loading.bundle.network.manifest, loading.bundle.workload, loading.pes
     nodes = workload.num_nodes
+    tag = loading.packets[0].tag
     (size,) = loading.words(5, 0, 64)
     assert size & 0xFFFFFFFF == nodes
     rows = -(-nodes // pes)
@@ -329,6 +338,7 @@ def check_graph(loading: Loading) -> None:
         assert sorted(order) == list(range(nodes))
         places = [divmod(place, pes) for place in order]
         operands = [(2 * pe + row % 2, row // 2) for row, pe in places]
+    assert tag == tag_of([row * pes + pe for row, pe in places])
     valid_bit = 1 if pes > 1 or not manifest.self_loops else 0
     edge_bits = 0 if manifest.edge is None else manifest.edge.bits
     layout = Layout(pes, valid_bit, clog2(-(-rows // (2 if pes > 1 else 1))), edge_bits)
@@ -368,9 +378,10 @@ def test_input_packet(index: int, sparse_input: bool) -> None:
     workload, spec = bundle.workload, bundle.network.manifest.input
     loads = packets_of(load_packets(design, bundle), stream_bits)
     order = [word for packet in loads if packet.type == 7 for word in packet.beats]
-    places = [divmod(place, pes) for place in (order or range(workload.num_nodes))]
+    order = order or list(range(workload.num_nodes))
+    places = [divmod(place, pes) for place in order]
     (packet,) = packets_of(input_packet(design, workload), stream_bits)
-    assert (packet.type, packet.index) == (16, 0)
+    assert (packet.type, packet.index, packet.tag) == (16, 0, tag_of(order))
     value_bits = 0 if spec.bits == 1 else spec.bits
     banks = 2 * pes if pes > 1 else 1
     layout = Layout(pes, 1, clog2(-(-spec.channels // banks)), value_bits, spec.signed)
