@@ -245,6 +245,8 @@ def simulate(
             },
             waves=waves is not None,
             defines={"SGQ_CHECKS": "1"},
+            visible=("finished", "total_compared", "total_mismatches"),
+            clock="clk" if simulator == "verilator" else None,
             # Edited Verilog is judged by its words; what is generated has no warning, by test.
             lint=False,
         )
@@ -252,7 +254,7 @@ def simulate(
         return [], None, 0.0, 0.0, str(error)
     with TemporaryDirectory(prefix="sgq-hw-") as name:
         folder = Path(name)
-        write_jobs(folder, jobs)
+        write_jobs(folder, design, jobs)
         if design.rom:
             for image in sorted((generated.folder / "images").glob("*_memory.hex")):
                 write_lines(folder / image.name, read_lines(image))
