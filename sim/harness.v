@@ -425,7 +425,7 @@ always @(posedge clk) begin
         end
         READ: begin
             if (rvalid) begin
-                counter = (read_step - 8'd1) / 2;
+                counter = {24'd0, (read_step - 8'd1) >> 1};
                 if (read_step == 8'd0) begin
                     $fdisplay(report_file, "error %0d %0d", job, rdata);
                 end else if (read_step[0]) begin
@@ -438,7 +438,7 @@ always @(posedge clk) begin
                 read_step <= read_step + 8'd1;
                 araddr    <= 8'h80 + {read_step[5:0], 2'b00};
                 arvalid   <= 1'b1;
-                if (read_step == 2*COUNTERS) begin
+                if (counter == COUNTERS - 1 && !read_step[0]) begin
                     arvalid <= 1'b0;
                     job     = job + 1;
                     state   <= job == jobs ? OVER : OPEN;
