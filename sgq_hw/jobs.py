@@ -129,7 +129,8 @@ def result_records(lines: Sequence[str], word_bits: int) -> bytes:
 
 def _record(fields: Sequence[str], digits: Sequence[int]) -> bytes:
     """Return hexadecimal numbers in so many digits, nothing if they are none or have more."""
-    padded = "".join([field.rjust(width, "0") for field, width in zip(fields, digits, strict=False)])
+    pairs = zip(fields, digits, strict=False)
+    padded = "".join([field.rjust(width, "0") for field, width in pairs])
     try:
         record = bytes.fromhex(padded)
     except ValueError:
