@@ -1,7 +1,9 @@
 """Simulation jobs: what one run of the harness feeds in and expects, as files."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +114,37 @@ def inference_job(
     )
 
 
-def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
+def beat_records(lines: Sequence[str], stream_bits: int) -> bytes:
+    """Return beats as the harness reads them, up to the first line that is none: flags, data."""
+    digits = stream_bits // 4
+    if {*map(len, lines)} == {1 + digits}:
+        with suppress(ValueError):
+            return bytes.fromhex("0" + "0".join(lines))
+    return b"".join(takewhile(bool, (_record((line[:1], line[1:]), (2, digits)) for line in lines)))
+
+
+def result_records(lines: Sequence[str], word_bits: int) -> bytes:
+    """Return result words as the harness reads them: pass, row, chunk, containers.
+
+    A line that is none becomes a record that no word equals.
+    """
+    digits = (8, 8, 8, 2 * -(-word_bits // 8))
+    nothing = b"\xff" * (sum(digits) // 2)
+    return b"".join([_record(line.split(), digits) or nothing for line in lines])
+
+
+def _record(fields: Sequence[str], digits: Sequence[int]) -> bytes:
+    """Return hexadecimal numbers in so many digits, nothing if they are none or have more."""
+    pairs = zip(fields, digits, strict=False)
+    padded = "".join([field.rjust(width, "0") for field, width in pairs])
+    try:
+        record = bytes.fromhex(padded)
+    except ValueError:
+        return b""
+    return record if len(padded) == sum(digits) and len(fields) == len(digits) else b""
+
+
+def write_jobs(folder: Path, design: Design, jobs: Sequence[Job]) -> None:
     """Write the files that the harness reads."""
     for index, job in enumerate(jobs):
         stalls = job.stalls
@@ -121,10 +153,13 @@ def write_jobs(folder: Path, jobs: Sequence[Job]) -> None:
             f"{len(job.output):x} {job.num_results:x}"
         )
         write_lines(folder / f"job{index}_settings.hex", [settings])
-        write_lines(folder / f"job{index}_stream.hex", job.stream)
+        stream = beat_records(job.stream, design.stream_bits)
+        (folder / f"job{index}_stream.bin").write_bytes(stream)
         for pe, lines in enumerate(job.results):
-            write_lines(folder / f"job{index}_results{pe}.hex", lines)
-        write_lines(folder / f"job{index}_output.hex", job.output)
+            results = result_records(lines, design.lanes * design.out_bits)
+            (folder / f"job{index}_results{pe}.bin").write_bytes(results)
+        output = beat_records(job.output, design.stream_bits)
+        (folder / f"job{index}_output.bin").write_bytes(output)
 
 
 @dataclass(slots=True)

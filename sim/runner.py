@@ -122,6 +122,8 @@ def build(
     waves: bool = False,
     assertions: bool = True,
     lint: bool = True,
+    visible: Sequence[str] = ("*",),
+    clock: str | None = None,
 ) -> Build:
     """Build a simulation, or find it in the cache.
 
@@ -137,13 +139,19 @@ def build(
         waves: Let every run write a waveform.
         assertions: Check SystemVerilog assertions.
         lint: Refuse Verilog that the simulator warns about.
+        visible: Signals of the top module that cocotb sees on Verilator; the others may be
+            optimised away, and logic that reads them is spared a look in every step.
+        clock: An input of the top module that Verilator's main program toggles every nanosecond.
+            Waits for signals may then end up to 2048 cycles late; waits for a time do not.
 
     Raises:
         ToolError: no usable simulator.
         SourceError: it has an error or (with `lint`) a warning; notes hold all of it.
-        ValueError: two sources of one name, or a parameter beyond 32 bits.
+        ValueError: two sources of one name, a parameter beyond 32 bits, or a `clock` on Icarus.
     """
     start = time.perf_counter()
+    if clock is not None and simulator == "icarus":
+        raise ValueError("Icarus has no main program of ours: the clock is made in Verilog there")
     contents = _read_sources(sources)
     if any(value not in _PARAMETER_RANGE for value in parameters.values()):
         raise ValueError(f"parameters beyond 32 bits are not portable: {dict(parameters)}")
@@ -155,6 +163,8 @@ def build(
         "waves": waves,
         "assertions": assertions,
         "lint": lint,
+        "visible": list(visible),
+        "clock": clock,
     }
     tool = find_verilator() if simulator == "verilator" else find_icarus()
     key["tool"] = tool.identity
@@ -178,8 +188,8 @@ def build(
             options += ["--assert" if assertions else "--no-assert"]
             options += [] if lint else ["-Wno-fatal"]
             verilate(
-                tool, folder, files, top, options=options, waves=waves,
-                cocotb_libraries=cocotb_libraries(),
+                tool, folder, files, top, options=options, visible=visible, clock=clock,
+                waves=waves, cocotb_libraries=cocotb_libraries(),
             )  # fmt: skip
         else:
             options += [f"-P{top}.{name}={int(value)}" for name, value in parameters.items()]

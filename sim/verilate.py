@@ -58,6 +58,8 @@ def verilate(
     top: str,
     *,
     options: Sequence[str],
+    visible: Sequence[str],
+    clock: str | None,
     waves: bool,
     cocotb_libraries: Path,
 ) -> None:
@@ -67,16 +69,18 @@ def verilate(
         tool: Verilator and compiler.
         folder: Holds the sources; gets the program and `build.log`.
         sources: Files to compile, relative to `folder`.
-        top: The top module, whose signals cocotb will see.
+        top: The top module.
         options: Further options of Verilator.
+        visible: Those of its signals that cocotb will see; may hold wildcards.
+        clock: An input that the main program toggles.
         waves: Let the program write `dump.vcd` where it runs.
         cocotb_libraries: The folder of cocotb's VPI library.
 
     Raises:
         SourceError: Verilator has an error or a warning, or the compiler fails.
     """
-    visible = f'`verilator_config\npublic_flat_rw -module "{top}" -var "*"\n'
-    (folder / "visible.vlt").write_text(visible, encoding="utf-8")
+    lines = [f'public_flat_rw -module "{top}" -var "{name}"\n' for name in visible]
+    (folder / "visible.vlt").write_text("`verilator_config\n" + "".join(lines), encoding="utf-8")
     (folder / WAIVERS.name).write_bytes(WAIVERS.read_bytes())
     command = [
         str(tool.executable), *VERILATOR_FLAGS, *options, *(["--trace-vcd"] if waves else []),
@@ -85,7 +89,9 @@ def verilate(
     execute(command, folder, tool.environment())
     objects = folder / "obj"
     listing = (objects / "Vtop_classes.mk").read_text(encoding="utf-8")
-    parts = _write_parts(objects, _listed(listing, "VM_CLASSES_", "VM_SUPPORT_"), waves)
+    defines = f"#define SGQ_HW_WAVES {int(waves)}\n"
+    defines += f"#define SGQ_HW_CLOCK {clock}\n" if clock is not None else ""
+    parts = _write_parts(objects, _listed(listing, "VM_CLASSES_", "VM_SUPPORT_"), defines)
     runtime = [tool.root / "include" / f"{name}.cpp" for name in _listed(listing, "VM_GLOBAL_")]
     header = _header(tool)
     with ThreadPoolExecutor(_processors()) as pool:
@@ -137,7 +143,7 @@ def _listed(listing: str, *prefixes: str) -> list[str]:
     return names
 
 
-def _write_parts(objects: Path, names: Sequence[str], waves: bool) -> list[Path]:
+def _write_parts(objects: Path, names: Sequence[str], defines: str) -> list[Path]:
     """Gather the Verilated C++ into as few files as keep all processors busy."""
     sizes = {name: (objects / f"{name}.cpp").stat().st_size for name in names}
     count = max(1, min(_processors(), sum(sizes.values()) // PART_BYTES))
@@ -149,7 +155,7 @@ def _write_parts(objects: Path, names: Sequence[str], waves: bool) -> list[Path]
     for index, part in enumerate(parts):
         text = "".join(f'#include "{name}.cpp"\n' for name in part)
         if index == 0:
-            text += f'#define SGQ_HW_WAVES {int(waves)}\n#include "{MODEL_SOURCE.name}"\n'
+            text += f'{defines}#include "{MODEL_SOURCE.name}"\n'
         paths.append(objects / f"part{index}.cpp")
         paths[-1].write_text(text, encoding="utf-8")
     return paths

@@ -16,6 +16,7 @@ void model_create(VerilatedContext* contextp);
 void model_eval();
 void model_end_step();
 void model_dump(uint64_t time);
+void model_run(uint64_t end);
 uint64_t model_next_time();
 void model_finish();
 void model_close_waves();
@@ -72,6 +73,7 @@ int main(int argc, char** argv) {
         model_dump(contextp->time());
 
         const uint64_t python_time = VerilatedVpi::cbNextDeadline();
+        model_run(python_time);
         const uint64_t next = std::min(python_time, model_next_time());
         if (next == NEVER) break;
         contextp->time(next);

@@ -1,5 +1,6 @@
 // The only code that knows the class of the design; the build includes it after the Verilated C++.
-// SGQ_HW_WAVES is defined by the build when the design was Verilated with --trace-vcd.
+// SGQ_HW_WAVES is defined by the build: 1 when the design was Verilated with --trace-vcd, else 0.
+// SGQ_HW_CLOCK is defined for designs whose clock is made here: the name of that input.
 
 #include <cstdint>
 
@@ -39,8 +40,35 @@ void model_dump([[maybe_unused]] uint64_t time) {
 #endif
 }
 
+#ifdef SGQ_HW_CLOCK
+
+// Runs the design on its own for a while, but not to the time `end` or beyond.
+void model_run(uint64_t end) {
+    constexpr int EDGES = 4096;  // callbacks are looked at so rarely that it costs nothing
+    VerilatedContext* const contextp = topp->contextp();
+    uint64_t half_period = 1;  // a nanosecond, in units of the simulation's precision
+    for (int precision = contextp->timeprecision(); precision < -9; ++precision) half_period *= 10;
+    for (int edge = 0; edge < EDGES && !contextp->gotFinish(); ++edge) {
+        const uint64_t time = (contextp->time() / half_period + 1) * half_period;
+        if (time >= end) return;
+        contextp->time(time);
+        topp->SGQ_HW_CLOCK = !topp->SGQ_HW_CLOCK;
+        topp->eval();
+        model_dump(time);
+    }
+}
+
+// Between two edges: there callbacks are looked at before the design goes on.
+uint64_t model_next_time() { return topp->contextp()->time() + 1; }
+
+#else
+
+void model_run(uint64_t) {}
+
 // Time of the next event that the design itself has scheduled, or the largest time if none.
 uint64_t model_next_time() { return topp->eventsPending() ? topp->nextTimeSlot() : ~uint64_t{0}; }
+
+#endif
 
 void model_finish() { topp->final(); }
 
