@@ -184,8 +184,8 @@ CALLS: dict[str, list[tuple[Place, tuple[int, ...]]]] = {
     ],
     "agnn": [
         ("input", (KARATE, 34)),
-        ("input", (KARATE, 16)), ("attention", (PAIRS,)),
-        ("input", (KARATE, 16)), ("attention", (PAIRS,)),
+        ("input", (KARATE, 16)), ("attention", (PAIRS, 1)),
+        ("input", (KARATE, 16)), ("attention", (PAIRS, 1)),
         ("input", (KARATE, 16)),
     ],
     "graphs": [
