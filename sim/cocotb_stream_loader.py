@@ -219,6 +219,12 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
         await world.send([Packet([*header, (0, 0), (0, 1)])])
         assert world.model.error == code
         await world.clear()
+    if world.loads:
+        # A whole inference, but packed for another graph: the tag lies in bits 31 to 16.
+        (data, tlast), *rest = inference.beats
+        await world.send([Packet([(data ^ 1 << 16, tlast), *rest])])
+        assert world.model.error == ERR_GRAPH
+        await world.clear()
     await world.send([inference])
     assert world.model.error == ERR_NONE
 

@@ -14,12 +14,13 @@ from sgq_hw.cli.networks import golden, quantize, train
 @click.command()
 @click.argument("graph", default="karate")
 @click.option("--bits", type=int, default=4, show_default=True)
+@click.option("--pes", type=int, default=1, show_default=True)
 @click.option("--lanes", type=int, default=16, show_default=True)
 @click.option("-o", "--output", default="build/demo", type=click.Path(path_type=Path))
 @seed_option
 @click.pass_context
 def demo(
-    context: click.Context, graph: str, bits: int, lanes: int, output: Path, seed: int
+    context: click.Context, graph: str, bits: int, pes: int, lanes: int, output: Path, seed: int
 ) -> None:
     """Take GRAPH through the whole chain: train, quantise, generate, simulate, budget."""
     steps: list[tuple[click.Command, dict[str, Any]]] = [
@@ -27,7 +28,8 @@ def demo(
         (quantize, {"network": output / "float.npz", "bits": bits, "finetune": True,
                     "output": output / "quantised.npz", "seed": seed}),
         (golden, {"bundle": output / "quantised.npz", "json_path": output / "golden.json"}),
-        (generate, {"bundle": output / "quantised.npz", "lanes": lanes, "output": output / "rtl"}),
+        (generate, {"bundle": output / "quantised.npz", "pes": pes, "lanes": lanes,
+                    "output": output / "rtl"}),
         (cosim, {"folder": output / "rtl", "seed": seed, "json_path": output / "cosim.json"}),
         (budget, {"target": output / "rtl", "every": True, "json_path": output / "budget.json"}),
     ]  # fmt: skip
