@@ -40,7 +40,7 @@ BUILDS: dict[str, dict[str, object]] = {
     "pes2-streamed-edge": {"pes": 2, "lanes": 4, "streamed": True, "normalisation": "edge",
                            "inputs": "signed", "self_loops": False},
     "streamed": {"lanes": 6, "streamed": True, "layers": 2},
-    "pes32-more-than-nodes": {"pes": 32, "lanes": 1, "layers": 2, "max_bits": 4},
+    "pes16-few-rows": {"pes": 16, "lanes": 1, "layers": 2, "max_bits": 4},
 }
 GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed")
 
