@@ -40,6 +40,8 @@ PATIENCE = 4000
 """Cycles after which something that should happen is not awaited any longer."""
 QUIET = 400
 """Cycles that an inference and its results take less than."""
+LATENCY = 60
+"""Cycles that results take less than from the pipeline to the sink."""
 MASTER_INPUTS = (
     "s_axis_tvalid", "s_axis_tdata", "s_axis_tkeep", "s_axis_tlast", "m_axis_tready",
     "s_axil_awvalid", "s_axil_awaddr", "s_axil_awprot", "s_axil_wvalid", "s_axil_wdata",
@@ -162,11 +164,10 @@ class System:
         await self.infers()
 
     async def infers(self) -> None:
-        """Infer with what is loaded."""
-        for which in range(len(self.inferences)):
-            self.infer_soon(which)
-        for which in range(len(self.inferences)):
-            await self.expect(which)
+        """Infer with what is loaded, one inference of those known."""
+        which = random.randrange(len(self.inferences))
+        self.infer_soon(which)
+        await self.expect(which)
         assert await self.read("ERROR") == 0
         assert await self.read("STATUS") == LOADED
 
@@ -176,7 +177,7 @@ class System:
             if await self.read("STATUS") & FAILED:
                 break
         assert await self.read("ERROR") == ERRORS[code]
-        await ClockCycles(self.dut.aclk, QUIET)
+        await ClockCycles(self.dut.aclk, LATENCY)
         assert self.sink.empty()
         await self.write("CONTROL", CLEAR_ERROR)
         assert await self.read("STATUS") & FAILED == 0
@@ -395,9 +396,8 @@ async def a_byte_is_missing(dut: Any) -> None:
             await system.send(packet, missing[kind])
             # The inference before is right and complete.
             await system.expect(1)
-            await ClockCycles(dut.aclk, QUIET)
-            assert read(dut.irq) == 1
             await system.fails("ERR_KEEP")
+            assert read(dut.irq) == 1
         await system.infers()
     for each in system.load_packets:
         beats = range(0, len(each), beat)
@@ -518,7 +518,8 @@ async def responses_are_held_off(dut: Any) -> None:
         open_writes = system.monitor.transfers["aw"] - system.monitor.transfers["b"]
         assert open_writes == system.monitor.transfers["w"] - system.monitor.transfers["b"] == 1
         assert system.monitor.transfers["ar"] - system.monitor.transfers["r"] == 1
-        assert not any(task.done() for task in (*writes, *reads))
+        assert not any(task.done() for task in writes)
+        assert not any(task.done() for task in reads)
         # The other kind of access goes on.
         system.channels["r"].pause = False
         for reading in reads:

@@ -239,8 +239,6 @@ def test_a_planted_fault_breaks_a_rule(fault: str, tmp_path: Path) -> None:
         (RESETS, "or negedge aresetn", ""),
     ],
 )  # fmt: skip
-def test_another_planted_fault_is_found(
-    testcase: str, old: str, new: str, tmp_path: Path
-) -> None:
+def test_another_fault_is_found(testcase: str, old: str, new: str, tmp_path: Path) -> None:
     faulty = mutated(replace(job("one-dense-64"), testcase=testcase), old, new)
     assert "protocol: " not in expect_failure_of(faulty, tmp_path)
