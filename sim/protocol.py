@@ -144,7 +144,7 @@ class ProtocolMonitor:
         self.transfers.update(fired)
         for name in fired:
             if name in ("s_axis", "m_axis"):
-                self.packets[name] += _high(getattr(self._dut, f"{name}_tlast"))
+                self.packets[name] += is_high(getattr(self._dut, f"{name}_tlast"))
         if str(self._dut.irq.value) not in "01":
             self._broken("irq is X")
 
@@ -175,7 +175,7 @@ class ProtocolMonitor:
         return ready == "1"
 
     def _check_responses(self, name: str, requests: int) -> None:
-        offered = _high(self._watched[name].valid)
+        offered = is_high(self._watched[name].valid)
         open_requests = requests - self.transfers[name]
         if offered and open_requests <= 0:
             self._broken(f"{name}: a response without a request")
@@ -188,5 +188,6 @@ class ProtocolMonitor:
         assert not self.strict, f"protocol: {rule}"
 
 
-def _high(handle: Any) -> bool:
+def is_high(handle: Any) -> bool:
+    """Return whether a signal is 1; X is not."""
     return str(handle.value) == "1"

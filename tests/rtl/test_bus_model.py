@@ -32,6 +32,7 @@ ICARUS_ROW, VERILATOR_ROW = 12, 100
 """Inferences back to back; the thousand are run once, at one processing element."""
 TRAFFIC, PAUSED = "traffic_at_any_pace", "results_at_any_pace"
 RESETS, LITE = "a_reset_in_mid_flight", "addresses_and_strobes"
+TLAST = "tlast_comes_early_or_late"
 FAST = "back_to_back"
 
 
@@ -116,7 +117,9 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         "m_axis: payload changed before ready",
     ),
     "m-last-changes": (
-        PAUSED, "assign m_axis_tlast  = last_reg;", "assign m_axis_tlast = last_reg || hold;",
+        PAUSED, "assign m_axis_tlast  = last_reg;",
+        "reg flip_reg; always @(posedge clk) flip_reg <= !rst && !flip_reg;\n"
+        "assign m_axis_tlast = last_reg ^ flip_reg;",
         "m_axis: payload changed before ready",
     ),
     "m-keep": (PAUSED, "{8{1'b1}}", "{8{1'b0}}", "m_axis: tkeep is 00000000"),
@@ -143,7 +146,8 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
     ),
     "b-falls": (TRAFFIC, HELD_WRITE, "if (bvalid_reg) begin", "b: valid fell before ready"),
     "b-changes": (
-        TRAFFIC, "assign s_axil_bresp   = 2'b00;", "assign s_axil_bresp = {1'b0, s_axil_arvalid};",
+        TRAFFIC, "assign s_axil_bresp   = 2'b00;",
+        "assign s_axil_bresp = {1'b0, s_axil_arvalid && !s_axil_bready};",
         "b: payload changed before ready",
     ),
     "b-x": (
@@ -209,6 +213,14 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
         TRAFFIC, "                arready_reg <= 1'b0;", "                arready_reg <= 1'bx;",
         "ar: ready is X",
     ),
+    "b-valid-x": (
+        TRAFFIC, "assign s_axil_bvalid  = bvalid_reg;",
+        "assign s_axil_bvalid = rst ? 1'b0 : have_data ? 1'bx : bvalid_reg;", "b: valid is X",
+    ),
+    "r-valid-x": (
+        TRAFFIC, "            rvalid_reg <= 1'b1;", "            rvalid_reg <= 1'bx;",
+        "r: valid is X",
+    ),
     "irq-in-reset": (
         RESETS, "        irq_reg        <= 1'b0;", "        irq_reg <= 1'b1;", "irq is 1 in reset",
     ),
@@ -218,7 +230,15 @@ FAULTS: dict[str, tuple[str, str, str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", list(FAULTS))
+SMALL = ("m-falls", "m-changes", "b-unasked", "b-changes", "r-falls", "r-missing", "m-in-reset",
+         "aw-x")  # fmt: skip
+"""A rule of each kind in the small matrix."""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [name if name in SMALL else pytest.param(name, marks=pytest.mark.full) for name in FAULTS],
+)
 def test_a_planted_fault_breaks_a_rule(fault: str, tmp_path: Path) -> None:
     testcase, old, new, rule = FAULTS[fault]
     faulty = mutated(replace(job("one-dense-64"), testcase=testcase), old, new)
@@ -228,12 +248,11 @@ def test_a_planted_fault_breaks_a_rule(fault: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("testcase", "old", "new"),
     [
-        # Faults that keep to the protocol and break what it carries.
+        # Faults that may keep to the protocol and break what it carries.
         (LITE, "&& wstrb_reg) begin\n            irq_enable", ") begin\n            irq_enable"),
         (LITE, "awaddr_reg == 8'h34", "awaddr_reg[5:0] == 6'h34"),
-        ("tlast_comes_early_or_late", "s_axis_tlast ? STATE_HEADER : STATE_DRAIN;\n"
-         "                    if (!s_axis_tlast)", "STATE_HEADER;\n"
-         "                    if (!s_axis_tlast)"),
+        (TLAST, "if (!s_axis_tlast) begin\n                        error_reg ",
+         "if (1'b0) begin\n                        error_reg "),
         ("a_byte_is_missing", "!(&s_axis_tkeep)", "!s_axis_tkeep[0]"),
         (FAST, "head_last && last_beat", "head_last_chunk && last_beat"),
         (RESETS, "or negedge aresetn", ""),
@@ -241,4 +260,4 @@ def test_a_planted_fault_breaks_a_rule(fault: str, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_another_fault_is_found(testcase: str, old: str, new: str, tmp_path: Path) -> None:
     faulty = mutated(replace(job("one-dense-64"), testcase=testcase), old, new)
-    assert "protocol: " not in expect_failure_of(faulty, tmp_path)
+    expect_failure_of(faulty, tmp_path)
