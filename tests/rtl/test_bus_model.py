@@ -250,7 +250,8 @@ def test_a_planted_fault_breaks_a_rule(fault: str, tmp_path: Path) -> None:
     [
         # Faults that may keep to the protocol and break what it carries.
         (LITE, "&& wstrb_reg) begin\n            irq_enable", ") begin\n            irq_enable"),
-        (LITE, "awaddr_reg == 8'h34", "awaddr_reg[5:0] == 6'h34"),
+        (LITE, "awaddr_reg == 6'h0D", "awaddr_reg[5:2] == 4'hD"),
+        (LITE, "case (araddr_reg[6:2])", "case (araddr_reg[6:2] | {5{s_axil_araddr[0]}})"),
         (TLAST, "if (!s_axis_tlast) begin\n                        error_reg ",
          "if (1'b0) begin\n                        error_reg "),
         ("a_byte_is_missing", "!(&s_axis_tkeep)", "!s_axis_tkeep[0]"),
