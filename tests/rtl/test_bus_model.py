@@ -79,7 +79,9 @@ def job(options: str, nodes: int = 8, row: int = ICARUS_ROW) -> UnitRun:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("options", list(OPTIONS))
+@pytest.mark.parametrize(
+    "options", ["one-dense-64", pytest.param("four-sparse-32", marks=pytest.mark.full)]
+)
 def test_on_icarus(options: str, tmp_path: Path) -> None:
     run_unit(job(options), "icarus", tmp_path)
 
