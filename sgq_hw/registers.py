@@ -111,7 +111,8 @@ def markdown() -> str:
     lines = [
         "# Registers",
         "",
-        "AXI4-Lite, 32-bit words, 8 address bits. Unknown addresses read as zero.",
+        "AXI4-Lite, 32-bit words, 8 address bits of which the low two do not matter. Unknown",
+        "addresses read as zero.",
         "",
         "| address | name | access | meaning |",
         "|---|---|---|---|",

@@ -32,6 +32,8 @@ OPTIONS: dict[str, dict[str, object]] = {
         "norm": "edge",
         "stream_bits": 32,
     },
+    # A count of 16 rows has a bit more than their address.
+    "4-pes-16-rows": {"pes": 4, "lanes": 16, "capacity": {"nodes": 64}},
     "16-pes": {"pes": 16, "lanes": 16},
     "16-pes-dense-edge": {"pes": 16, "lanes": 3, "sparse_input": False, "norm": "edge"},
     "roomy": {"lanes": 16, "capacity": {"nodes": 5000, "edges": 40000, "row_edges": 300}},

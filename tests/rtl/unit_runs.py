@@ -104,10 +104,12 @@ def _run(job: UnitRun, built: Build, folder: Path, seed: int) -> RunResult:
     )
 
 
-def run_unit(job: UnitRun, simulator: Simulator, folder: Path) -> None:
-    """Run all tests of a bench: once on Icarus, from three random power-up states on Verilator."""
+def run_unit(
+    job: UnitRun, simulator: Simulator, folder: Path, seeds: tuple[int, ...] = SEEDS
+) -> None:
+    """Run all tests of a bench: once on Icarus, from each random power-up state on Verilator."""
     built = _build(job, simulator, folder)
-    for seed in SEEDS if simulator == "verilator" else SEEDS[:1]:
+    for seed in seeds if simulator == "verilator" else seeds[:1]:
         result = _run(job, built, folder, seed)
         assert not result.failed, (simulator, seed, result.messages, result.log)
 
