@@ -33,6 +33,7 @@ lint: $(STAMP)
 ## bench: timings as ratios, measured in one run
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.throughput
 
 ## results: the table against SGQuant; goes on where the last call ended
 results: $(STAMP)
