@@ -13,9 +13,9 @@ from sgq_hw.golden.fixed_point import MAX_BITS
 from sgq_hw.host import RecordFormat
 from sgq_hw.lowering import Capacity, Pass, Program, lower
 from sgq_hw.manifest import Manifest
+from sgq_hw.schedule import PES_CHOICES, num_banks
 
 MAX_LANES = 64
-PES_CHOICES = (1, 2, 4, 8, 16, 32, 64)
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
 FIFO_ADDR_BITS = 5
 COUNTER_BITS = 48
@@ -71,11 +71,6 @@ def check_pes(pes: int) -> None:
     if pes not in PES_CHOICES:
         choices = ", ".join(map(str, PES_CHOICES))
         raise InputError(f"--pes: {pes} is none of {choices}")
-
-
-def bank_count(pes: int) -> int:
-    """Return the banks of operand memories: two a PE give the schedule room, one PE needs one."""
-    return 2 * pes if pes > 1 else 1
 
 
 def signed_container(bits: int, signed: bool) -> int:
@@ -196,7 +191,7 @@ class Design:
     @property
     def banks(self) -> int:
         """Banks of the weight memory and of every region: two a PE, one with a single PE."""
-        return bank_count(self.pes)
+        return num_banks(self.pes)
 
     @property
     def rows(self) -> int:
@@ -492,7 +487,7 @@ def make_design(
     if not sparse_input:
         # A host may stream complete rows without a zero: accumulators are sized for them.
         capacity = replace(capacity, row_nonzeros=manifest.input.channels)
-    program = lower(manifest, lanes, capacity, bank_count(pes))
+    program = lower(manifest, lanes, capacity, num_banks(pes))
     design = Design(
         manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed
     )

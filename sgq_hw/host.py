@@ -363,6 +363,11 @@ class Layout:
         return self.stream_bits // 8
 
     @property
+    def header_beats(self) -> int:
+        """Beats of a packet's header."""
+        return -(-HEADER_BITS // self.stream_bits)
+
+    @property
     def output_chunks(self) -> list[int]:
         """Channels of each chunk of a row of results; a chunk starts a beat."""
         full, rest = divmod(self.output_channels, self.lanes)
@@ -372,6 +377,12 @@ class Layout:
     def row_beats(self) -> int:
         """Beats of a row of results."""
         return sum(-(-lanes * self.output_bits // self.stream_bits) for lanes in self.output_chunks)
+
+
+def _payloads(layout: Layout, load: Beats) -> dict[str | None, Words]:
+    """Return the payload of the last packet of each type, by its name; None: unknown types."""
+    kinds = {code: name for name, code in layout.packet_types.items()}
+    return {kinds.get(int(beats[0, 0])): beats[layout.header_beats :] for beats in load.packets()}
 
 
 def graph_places(layout: Layout, load: Beats) -> IntArray:
@@ -385,9 +396,7 @@ def graph_places(layout: Layout, load: Beats) -> IntArray:
     Raises:
         ValueError: no graph is among the packets.
     """
-    kinds = {code: name for name, code in layout.packet_types.items()}
-    header_beats = -(-HEADER_BITS // layout.stream_bits)
-    payloads = {kinds.get(int(beats[0, 0])): beats[header_beats:] for beats in load.packets()}
+    payloads = _payloads(layout, load)
     if "graph" not in payloads:
         raise ValueError("no graph among the packets")
     if "order" in payloads:  # one place a beat
@@ -531,9 +540,8 @@ def graph_words(layout: Layout, load: Beats, inference: Beats) -> Words:
         load: Packets that load it.
         inference: Packet of one inference on it.
     """
-    kinds = {code: name for name, code in layout.packet_types.items()}
-    header_beats = -(-HEADER_BITS // layout.stream_bits)
-    payloads = {kinds.get(int(beats[0, 0])): beats[header_beats:] for beats in load.packets()}
+    header_beats = layout.header_beats
+    payloads = _payloads(layout, load)
     _, count = unpack_words(payloads["graph"].reshape(1, -1), 2, 32, signed=False)[0]
     beats = next(iter(inference.packets()))
     header = beats[:header_beats].reshape(1, -1)

@@ -6,13 +6,10 @@ Packer, cycle model, memory budget and cosimulation all read this object, so the
 from functools import cached_property, lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from sgq_hw.bundle import Workload
-from sgq_hw.design import bank_count
-from sgq_hw.schedule import Placement, Schedule, place_rows, schedule_rows
-
-IntArray = npt.NDArray[np.int64]
+from sgq_hw.fields import IntArray
+from sgq_hw.schedule import Placement, Schedule, num_banks, place_rows, schedule_rows
 
 
 def natural_placement(nodes: int, pes: int) -> Placement:
@@ -32,7 +29,7 @@ class Mapping:
 
     def __init__(self, workload: Workload, pes: int, placement: Placement | None = None) -> None:
         self.workload, self.pes = workload, pes
-        self.banks = bank_count(pes)
+        self.banks = num_banks(pes)
         self._placement = placement
 
     @cached_property

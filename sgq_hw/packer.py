@@ -1,5 +1,7 @@
 """The packer: weights, graph and inputs as memory images and stream packets of one design."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -229,10 +231,7 @@ def _graph_words(
 def memory_images(design: Design, bundle: Bundle) -> dict[str, tuple[Words, int]]:
     """Return the contents of every memory that is filled before an inference: (words, bits)."""
     images: dict[str, tuple[Words, int]] = {}
-    loadable = Design(
-        design.manifest, design.pes, design.lanes, design.stream_bits, design.capacity,
-        design.sparse_input, rom=False, program=design.program, streamed=design.streamed,
-    )  # fmt: skip
+    loadable = replace(design, rom=False)
     for target in loadable.targets:
         if target.memory:
             images[target.memory] = (target_words(loadable, bundle, target), target.bits)

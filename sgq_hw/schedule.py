@@ -7,13 +7,14 @@ has closed. An empty row takes one record, which reads nothing and closes the ro
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from sgq_hw.fields import BoolArray, IntArray
 
-MAX_PES: Final = 64
+PES_CHOICES: Final = (1, 2, 4, 8, 16, 32, 64)
 
 # Exchanges looked at when rows are balanced, for each node. Large graphs balance by number.
 TRIES: Final = 200
@@ -69,7 +70,7 @@ class Placement:
         return table
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """What every PE does in every step of a pass.
 
@@ -92,13 +93,14 @@ class Schedule:
     def lost_conflict(self) -> int:
         """Bubbles of PEs that have rows to close: their banks were taken."""
         records = np.count_nonzero((self.entry >= 0) | self.last)
-        return sum(self._busy_until()) - int(records)
+        return sum(self._busy_until) - int(records)
 
     @property
     def lost_imbalance(self) -> int:
         """Bubbles of PEs that have closed all their rows."""
-        return self.entry.size - sum(self._busy_until())
+        return self.entry.size - sum(self._busy_until)
 
+    @cached_property
     def _busy_until(self) -> list[int]:
         """Return the number of steps until each PE has closed its last row."""
         return [
@@ -123,8 +125,8 @@ def place_rows(loads: IntArray, pes: int) -> Placement:
     Raises:
         ValueError: loads or a number of PEs that are not so.
     """
-    if pes not in {1 << bits for bits in range(MAX_PES.bit_length())}:
-        raise ValueError(f"pes: {pes} is not a power of two up to {MAX_PES}")
+    if pes not in PES_CHOICES:
+        raise ValueError(f"pes: {pes} is not a power of two up to {PES_CHOICES[-1]}")
     if loads.ndim != 2 or not loads.size or loads.min() < 1:
         raise ValueError("loads: not an array [kinds, nodes] of at least one record each")
     nodes = loads.shape[1]

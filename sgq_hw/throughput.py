@@ -5,10 +5,11 @@ from typing import Any
 
 from sgq_hw.bundle import Bundle
 from sgq_hw.cycles import inference_cycles, pass_times
-from sgq_hw.design import MAX_LANES, PES_CHOICES, Design
+from sgq_hw.design import MAX_LANES, Design
 from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for
 from sgq_hw.golden.network import run, useful_macs
+from sgq_hw.schedule import PES_CHOICES
 
 DEFAULT_CLOCK_MHZ = 100.0
 
