@@ -185,3 +185,27 @@ def test_the_driver_names_what_is_wrong(generated: GeneratedDesign, tmp_path: Pa
     transport.values[0x18] = 3
     with pytest.raises(AcceleratorError, match="LANES: 0x3; the folder's has 0x4"):
         Accelerator(generated.folder, transport)
+
+
+@pytest.mark.parametrize("stream_bits", [32, 256])
+@pytest.mark.parametrize("pes", [1, 4])
+def test_streamed_graphs_are_taken_out_of_the_packets(pes: int, stream_bits: int) -> None:
+    """With the graph's words out of our own packets, inputs pack to our own inference packet."""
+    bundle = random_bundle(np.random.default_rng(pes), nodes=13, layers=2)
+    design = design_for(
+        bundle, pes=pes, lanes=3, stream_bits=stream_bits, streamed=True, sparse_input=True
+    )
+    layout, workload = layout_of(design), bundle.workload
+    load, inference = load_packets(design, bundle), input_packet(design, workload)
+    graph = host.graph_words(layout, load, inference)
+    mapping = map_workload(workload, pes)
+    packed = host.pack_sparse(
+        layout, host.graph_places(layout, load), workload.x_indptr, workload.x_indices,
+        workload.x_codes, mapping.inputs, graph,
+    )  # fmt: skip
+    assert np.array_equal(packed.data, inference.data)
+    assert np.array_equal(packed.last, inference.last)
+    with pytest.raises(ValueError, match="graph: goes with every inference"):
+        host.pack_sparse(
+            layout, mapping.places, workload.x_indptr, workload.x_indices, workload.x_codes
+        )
