@@ -8,7 +8,7 @@ import cocotb
 import numpy as np
 
 from sgq_hw.golden.fixed_point import IntArray, code_range
-from sgq_hw.golden.requantize import requantize
+from sgq_hw.golden.requantize import requantize, requantize_windows
 from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, settings, unpack
 
 LATENCY = 4
