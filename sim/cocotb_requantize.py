@@ -1,4 +1,8 @@
-"""Bench of `requantize`: every word equals the golden epilogue, four cycles after it came."""
+"""Bench of `requantize`: every word equals the golden epilogue, four cycles after it came.
+
+With degree windows (setting `windows`) every word brings its own shift and limits, without them
+they are inputs of the unit that change between the words of different passes.
+"""
 
 from collections import Counter, deque
 from dataclasses import dataclass
@@ -7,6 +11,7 @@ from typing import Any
 import cocotb
 import numpy as np
 
+from sgq_hw.formats import Window
 from sgq_hw.golden.fixed_point import IntArray, code_range
 from sgq_hw.golden.requantize import requantize, requantize_windows
 from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, settings, unpack
@@ -14,6 +19,15 @@ from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, sett
 LATENCY = 4
 ATTEMPTS = 8
 """Draws of operands until a wanted sum is given up."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """How sums become codes; each an int64 [words, 1]."""
+
+    shift: IntArray
+    low: IntArray
+    high: IntArray
 
 
 @dataclass(frozen=True)
@@ -36,8 +50,9 @@ class Epilogue:
         self.in_flight: deque[Word | None] = deque([None] * LATENCY)
         self.has_addend = "ADDEND_BITS" in self.values
         self.factor = int(self.values.get("ADDEND_FACTOR", 0))
-        self.shift = self.low = self.high = 0
-        self.format = (1, False)
+        self.windowed = bool(self.values["windows"])
+        self.shift, self.signed = 0, False
+        self.windows = [Window(exponent=0, bits=1)]
 
     def limits(self, name: str) -> tuple[int, int]:
         """Return the range of an operand."""
@@ -51,37 +66,52 @@ class Epilogue:
         return draw_codes(self.rng, *self.limits(name), shape)
 
     async def configure(self) -> None:
-        """Draw shift and format, and set them once the last word has left."""
-        for _ in range(LATENCY - 1):
+        """Draw shift and formats of a pass; without windows they wait for the last word to leave."""
+        for _ in range(0 if self.windowed else LATENCY - 1):
             await self.cycle(None)
         rng, largest = self.rng, (1 << self.values["SHIFT_BITS"]) - 1
         self.shift = int(rng.choice([0, 1, largest, rng.integers(0, largest + 1)]))
-        signed = bool(rng.random() < 0.5)
-        widest = self.values["OUT_BITS"] - (not signed)
+        self.signed = bool(rng.random() < 0.5)
+        widest = self.values["OUT_BITS"] - (not self.signed)
         if widest < 2:
-            signed, widest = False, 1
-        self.format = (int(rng.integers(2 if signed else 1, widest + 1)), signed)
-        self.low, self.high = code_range(*self.format)
+            self.signed, widest = False, 1
+        room = min(largest - self.shift, 15) if self.windowed else 0
+        self.windows = [
+            Window(
+                exponent=int(rng.choice([0, room, rng.integers(0, room + 1)])),
+                bits=int(rng.integers(2 if self.signed else 1, widest + 1)),
+            )
+            for _ in range(self.values["BUCKETS"] if self.windowed else 1)
+        ]
 
-    def wanted_sums(self, shape: tuple[int, int]) -> IntArray:
+    def ranges(self, buckets: IntArray) -> Range:
+        """Return how the sums of words become codes."""
+        limits = [code_range(window.bits, self.signed) for window in self.windows]
+        exponents = [window.exponent for window in self.windows]
+        low, high = np.array(limits, np.int64)[buckets].T[:, :, np.newaxis]
+        return Range(self.shift + np.array(exponents, np.int64)[buckets][:, np.newaxis], low, high)
+
+    def wanted_sums(self, shape: tuple[int, int], of: Range) -> IntArray:
         """Draw sums near codes where rounding or clipping changes its mind."""
-        half = 1 << self.shift >> 1
-        low, high = self.low, self.high
-        corners = [low - 1, low, low + 1, -1, 0, 1, high - 1, high, high + 1]
-        codes = np.where(
-            self.rng.random(shape) < 0.1,
-            self.rng.integers(low, high + 1, shape),
-            self.rng.choice(corners, shape),
+        rng, half = self.rng, np.int64(1) << of.shift >> 1
+        low, high = (np.broadcast_to(limit, shape) for limit in (of.low, of.high))
+        zeros = np.zeros(shape, np.int64)
+        corners = np.stack(
+            [low - 1, low, low + 1, zeros - 1, zeros, zeros + 1, high - 1, high, high + 1]
         )
-        rests = [-half - 1, -half, 1 - half, 0, half - 1, half] if half else [0]
-        wanted: IntArray = (codes << self.shift) + self.rng.choice(rests, shape)
+        chosen = np.take_along_axis(corners, rng.integers(len(corners), size=(1, *shape)), 0)[0]
+        codes = np.where(rng.random(shape) < 0.1, rng.integers(low, high + 1), chosen)
+        rests = np.stack([-half - 1, -half, 1 - half, 0 * half, half - 1, half])
+        rests = np.broadcast_to(rests, (len(rests), *shape))
+        rest = np.take_along_axis(rests, rng.integers(len(rests), size=(1, *shape)), 0)[0]
+        wanted: IntArray = (codes << of.shift) + np.where(half == 0, 0, rest)
         return wanted
 
-    def operands(self, shape: tuple[int, int]) -> dict[str, IntArray]:
+    def operands(self, shape: tuple[int, int], of: Range) -> dict[str, IntArray]:
         """Draw operands [words, lanes], most of them for a wanted sum where the widths reach it."""
         names = ["acc", "multiplier", "bias"] + ["addend"] * self.has_addend
         found = {name: self.draw(name, shape) for name in names}
-        wanted = self.wanted_sums(shape)
+        wanted = self.wanted_sums(shape, of)
         low, high = self.limits("acc")
         bias_low, bias_high = self.limits("bias")
         settled = self.rng.random(shape) < 0.3
@@ -99,57 +129,78 @@ class Epilogue:
             settled |= fits
         return found
 
-    def count(self, total: IntArray) -> None:
+    def count(self, total: IntArray, of: Range) -> None:
         """Note which corners the sums visit."""
-        half = 1 << self.shift >> 1
-        code = (total + half) >> self.shift
-        tie = total % (2 * half) == half if half else np.zeros(total.shape, bool)
+        half = np.int64(1) << of.shift >> 1
+        code = (total + half) >> of.shift
+        tie = (half > 0) & (total & (2 * half - 1) == half)
         largest = (1 << self.values["SHIFT_BITS"]) - 1
         visits = {
-            "below low": code == self.low - 1,
-            "low": code == self.low,
-            "high": code == self.high,
-            "above high": code == self.high + 1,
+            "below low": code == of.low - 1,
+            "low": code == of.low,
+            "high": code == of.high,
+            "above high": code == of.high + 1,
             "tie below zero": tie & (total < 0),
             "tie above zero": tie & (total > 0),
-            "shift 0": np.full(total.shape, self.shift == 0),
-            "largest shift": np.full(total.shape, self.shift == largest),
+            "shift 0": of.shift == 0,
+            "largest shift": of.shift == largest,
         }
         self.events.update({name: int(hits.sum()) for name, hits in visits.items()})
 
     def words(self, count: int) -> list[Word]:
         """Draw words."""
-        columns = self.operands((count, self.values["LANES"]))
+        buckets = self.rng.integers(len(self.windows), size=count)
+        of = self.ranges(buckets)
+        columns = self.operands((count, self.values["LANES"]), of)
         addend = columns.get("addend")
-        total = columns["acc"] * columns["multiplier"] + columns["bias"]
-        self.count(total if addend is None else total + addend * self.factor)
-        codes = requantize(
-            columns["acc"], columns["multiplier"], columns["bias"], self.shift, *self.format,
-            addend, self.factor,
-        )  # fmt: skip
+        sums = columns["acc"], columns["multiplier"], columns["bias"]
+        total = sums[0] * sums[1] + sums[2]
+        self.count(total if addend is None else total + addend * self.factor, of)
+        if self.windowed:
+            codes = requantize_windows(
+                *sums, self.shift, self.windows, self.signed, buckets, addend, self.factor
+            )
+            # What the consumer sees is the code on the grid of the widest window.
+            codes >>= of.shift - self.shift
+        else:
+            bits = self.windows[0].bits
+            codes = requantize(*sums, self.shift, bits, self.signed, addend, self.factor)
         widths = {name: self.values[f"{name.upper()}_BITS"] for name in columns}
         return [
             Word(
-                {f"in_{name}": pack(columns[name][at], bits) for name, bits in widths.items()},
+                {f"in_{name}": pack(columns[name][at], bits) for name, bits in widths.items()}
+                | self.window(*(int(part[at, 0]) for part in (of.shift, of.low, of.high))),
                 draw_bits(self.rng, self.values["TAG_BITS"]),
                 codes[at].tolist(),
             )
             for at in range(count)
         ]
 
+    def window(self, shift: int, low: int, high: int) -> dict[str, int]:
+        """Return the inputs that say how a word is rounded and clipped."""
+        mask = (1 << self.values["OUT_BITS"]) - 1
+        names = ("in_shift", "in_low", "in_high") if self.windowed else (
+            "shift", "limit_low", "limit_high")  # fmt: skip
+        return dict(zip(names, (shift, low & mask, high & mask), strict=True))
+
     def junk(self) -> dict[str, int]:
         """Draw what lies on the inputs while they are not valid."""
         names = ["acc", "multiplier", "bias"] + ["addend"] * self.has_addend
         lanes = self.values["LANES"]
         widths = {name: lanes * self.values[f"{name.upper()}_BITS"] for name in names}
-        return {f"in_{name}": draw_bits(self.rng, bits) for name, bits in widths.items()}
+        found = {f"in_{name}": draw_bits(self.rng, bits) for name, bits in widths.items()}
+        if self.windowed:
+            bits = self.values["OUT_BITS"]
+            found |= self.window(
+                draw_bits(self.rng, self.values["SHIFT_BITS"]),
+                draw_bits(self.rng, bits), draw_bits(self.rng, bits),
+            )  # fmt: skip
+        return found
 
     async def cycle(self, word: Word | None, rst: int = 0) -> None:
         """Offer a word, or none, and check what leaves."""
-        mask = (1 << self.values["OUT_BITS"]) - 1
         await self.bench.cycle(
-            rst=rst, shift=self.shift, limit_low=self.low & mask, limit_high=self.high & mask,
-            in_valid=int(word is not None),
+            rst=rst, in_valid=int(word is not None),
             in_tag=draw_bits(self.rng, self.values["TAG_BITS"]) if word is None else word.tag,
             **(self.junk() if word is None else word.inputs),
         )  # fmt: skip
@@ -162,7 +213,7 @@ class Epilogue:
 
     def check(self, expected: Word | None) -> None:
         """Compare the outputs of this cycle."""
-        where = f"cycle {self.bench.cycles}, shift {self.shift}, format {self.format}"
+        where = f"cycle {self.bench.cycles}, shift {self.shift}, windows {self.windows}"
         assert self.bench.read("out_valid") == (expected is not None), where
         if expected is not None:
             assert self.bench.read("out_tag") == expected.tag, where

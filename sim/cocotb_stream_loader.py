@@ -1,11 +1,14 @@
 """Bench of stream_loader: packets of the packer, good and broken, against a decoder of bits."""
 
 import itertools
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import cocotb
+import numpy as np
 
-from sgq_hw.sim.bench import PERIOD_NS, draw_bits
+from sgq_hw.sim.bench import PERIOD_NS, draw_bits, pack
 from sgq_hw.sim.loader_model import (
     ERR_CAPACITY,
     ERR_EARLY_TLAST,
@@ -239,8 +242,50 @@ async def sizes_at_the_limits(dut: Any) -> None:
     graph = next(target for target in info["targets"] if target["kind"] == "graph")
     sizes = [(limits["nodes"] + more, limits["edge_words"]) for more in (0, 1)]
     sizes += [(limits["nodes"], limits["edge_words"] + 1), (0, 1), (1, 0), (1, 1)]
+    fitting = spread(limits["bucket_nodes"], limits["nodes"])
     for nodes, records in sizes:
-        await world.send([packet_of(info, graph, [nodes | records << 32])])
+        bounds = [min(bound, nodes) for bound in fitting]
+        await world.send([packet_of(info, graph, [graph_word(nodes, records, bounds)])])
         fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]
         assert world.model.error == (ERR_NONE if fits else ERR_CAPACITY)
         await world.clear()
+
+
+def graph_word(nodes: int, records: int, bounds: Sequence[int] = ()) -> int:
+    """Return the word of a graph packet."""
+    return pack([nodes, records, *bounds], 32)
+
+
+def spread(bucket_nodes: list[int], nodes: int) -> list[int]:
+    """Return the bounds of a graph that has as many nodes in each position as there is room for."""
+    ends = itertools.accumulate(bucket_nodes[:-1])
+    return [min(end, nodes) for end in ends]
+
+
+@cocotb.test()
+async def bounds_at_the_limits(dut: Any) -> None:
+    """Any split of any number of nodes: what rises and fits is taken, all else is refused."""
+    world, _, _ = await begin(dut)
+    info, limits, rng = world.info, world.info["capacity"], world.rng
+    if not (world.loads and info["windows"]):
+        return
+    graph = next(target for target in info["targets"] if target["kind"] == "graph")
+    buckets = info["BUCKETS"]
+    seen: Counter[int] = Counter()
+    for turn in range(120):
+        nodes = int(rng.choice([limits["nodes"], rng.integers(1, limits["nodes"] + 1)]))
+        bounds = np.sort(rng.integers(0, nodes + 1, buckets - 1)).tolist()
+        if turn % 4 == 0:
+            bounds = spread(limits["bucket_nodes"], nodes)
+        at = int(rng.integers(buckets - 1))
+        if turn % 4 < 2:
+            # One of them is a little off.
+            bounds[at] = max(0, bounds[at] + int(rng.integers(-2, 3)))
+        if turn % 16 == 3:
+            # Only the high bits are wrong.
+            bounds[at] ^= 1 << int(rng.integers(info["NODE_BITS"], 32))
+        await world.send([packet_of(info, graph, [graph_word(nodes, 1, bounds)])])
+        seen[world.model.error] += 1
+        await world.clear()
+    assert seen[ERR_NONE] > 10, seen
+    assert seen[ERR_CAPACITY] > 10, seen

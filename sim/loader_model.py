@@ -64,6 +64,7 @@ class LoaderModel:
         error: Sticky code.
         loaded: For each target whether it holds data.
         nodes, records: Size of the graph.
+        bounds: Nodes before each position but the first, of graphs with degree buckets.
         tag: Of the graph: inferences must have the same.
     """
 
@@ -80,6 +81,7 @@ class LoaderModel:
         rom = self.info["rom"]
         self.nodes: int = rom[0] if rom else 0
         self.records: int = rom[1] if rom else 0
+        self.bounds: list[int] | None = list(rom[2:]) if rom else None
         self.tag = 0
 
     def run(self, packets: list[Packet]) -> Outcome:
@@ -164,9 +166,19 @@ class LoaderModel:
 
     def _graph(self, word: int, tag: int) -> int:
         """Take the size of a graph, or return what is wrong with it."""
-        nodes, records = word & 0xFFFFFFFF, word >> 32
+        nodes, records = word & 0xFFFFFFFF, word >> 32 & 0xFFFFFFFF
+        bounds = [word >> low & 0xFFFFFFFF for low in range(64, 32 + 32 * self.info["BUCKETS"], 32)]
         limits = self.info["capacity"]
         if not (0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]):
             return ERR_CAPACITY
-        self.nodes, self.records, self.tag = nodes, records, tag
+        ends = [0, *bounds, nodes]
+        if ends != sorted(ends) or not all(self._fits(ends, *part) for part in self.info["slices"]):
+            return ERR_CAPACITY
+        self.nodes, self.records, self.tag, self.bounds = nodes, records, tag, bounds
         return ERR_NONE
+
+    def _fits(self, ends: list[int], first: int, end: int, rows: int) -> bool:
+        """Whether a slice has room for its positions: rows of a bank, whole rounds of the banks."""
+        banks = self.info["BANKS"]
+        places = range(ends[first], ends[end])
+        return not places or places[-1] // banks - places[0] // banks < rows

@@ -6,7 +6,7 @@ from typing import Any
 
 from cocotb.utils import get_sim_time
 
-from sgq_hw.sim.bench import PERIOD_NS, Bench, generator, settings
+from sgq_hw.sim.bench import PERIOD_NS, Bench, generator, pack, settings
 from sgq_hw.sim.loader_model import ERR_NONE, LoaderModel, Outcome, Packet, Payload
 from sgq_hw.sim.scoreboard import Scoreboard
 from sgq_hw.sim.stream import StreamSource, axi_stream, pause_pattern
@@ -217,6 +217,8 @@ class World:
         assert have == [model.error, int(all(model.loaded)), model.nodes]
         if self.loads:
             assert bench.read("num_records") == model.records
+        if self.info["windows"] and model.bounds is not None:
+            assert bench.read("bounds") == pack(model.bounds, self.info["BOUND_BITS"])
         self.codes[model.error] += 1
 
     async def finish_failed(self, want: Outcome) -> None:

@@ -25,10 +25,10 @@ import msgspec
 import numpy as np
 
 from sgq_hw.bundle import Bundle, Network, Workload, load_bundle, save_bundle
-from sgq_hw.formats import Epilogue, Format, Key, Multiplier
+from sgq_hw.formats import Epilogue, Format, Key, Multiplier, Window
 from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.network import input_matrix
-from sgq_hw.golden.requantize import requantize
+from sgq_hw.golden.requantize import requantize, requantize_windows
 from sgq_hw.layers import GcnLayer
 from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
 from tests.random_workloads import (
@@ -91,6 +91,8 @@ class _Draft:
     max_bits: int
     multipliers: Sequence[MultiplierKind]
     bias: bool | None
+    buckets: int = 1
+    windows: bool | None = None
     tables: list[NodeTable] = field(default_factory=list)
     biases: dict[tuple[int, str], IntArray] = field(default_factory=dict)
     channel_multipliers: dict[tuple[int, str], IntArray] = field(default_factory=dict)
@@ -126,10 +128,18 @@ class _Draft:
             return self.channel_multipliers[key]
         return np.array(multiplier.value, np.int64)
 
+    def draw_windows(self, bits: int, signed: bool) -> tuple[Window, ...]:
+        """Draw the windows of a word of so many bits, or none; some reaches its top bit."""
+        wanted = self.rng.random() < 0.6 if self.windows is None else self.windows
+        if self.buckets == 1 or not wanted:
+            return ()
+        widths = [between(self.rng, 2 if signed else 1, bits) for _ in range(self.buckets)]
+        return placed_windows(self.rng, widths, bits, bits)
+
     def epilogue(
-        self, key: tuple[int, str], sums: IntArray, signed: bool
+        self, key: tuple[int, str], sums: IntArray, signed: bool, final: bool
     ) -> tuple[Epilogue, IntArray]:
-        """Draw an epilogue for exact sums [nodes, channels]; return it with the stage's codes."""
+        """Draw an epilogue for exact sums [nodes, channels]; return it with the stage's words."""
         rng, channels = self.rng, sums.shape[1]
         self.biases.pop(key, None)  # of an earlier attempt
         self.channel_multipliers.pop(key, None)
@@ -158,7 +168,29 @@ class _Draft:
             output=Format(bits=bits, signed=signed, scale=2.0 ** between(rng, -12, 2)),
         )
         factor = self.factor(key, multiplier)
-        return epilogue, requantize(sums, factor, bias, shift, bits, signed)
+        # The results of a network have the same bits for every node.
+        windows = () if final else self.draw_windows(bits, signed)
+        if not windows:
+            return epilogue, requantize(sums, factor, bias, shift, bits, signed)
+        assert self.workload.buckets is not None
+        output = msgspec.structs.replace(epilogue.output, windows=windows)
+        return msgspec.structs.replace(epilogue, output=output), requantize_windows(
+            sums, factor, bias, shift, windows, signed, self.workload.buckets
+        )
+
+
+def placed_windows(
+    rng: Rng, widths: Sequence[int], bits: int, highest: int
+) -> tuple[Window, ...]:
+    """Draw exponents of at most `highest` for windows; one of them ends at bit `bits`."""
+    top = choose(rng, [at for at, width in enumerate(widths) if bits - width <= highest])
+    return tuple(
+        Window(
+            exponent=bits - width if at == top else between(rng, 0, min(highest, bits - width)),
+            bits=width,
+        )
+        for at, width in enumerate(widths)
+    )
 
 
 def _spread(codes: IntArray) -> bool:
@@ -193,7 +225,9 @@ def _draw_layer(
         else:
             sums = aggregation_unit(workload.indptr, workload.indices, workload.edge_codes, codes)
         for _ in range(ATTEMPTS):
-            epilogues[stage], result = draft.epilogue((index, stage), sums, signed)
+            epilogues[stage], result = draft.epilogue(
+                (index, stage), sums, signed, final and position == 1
+            )
             if _spread(result):
                 break
         codes = result
@@ -225,6 +259,8 @@ def random_bundle(
     associations: Sequence[Association] = ASSOCIATIONS,
     bias: bool | None = None,
     max_bits: int = 16,
+    buckets: int = 1,
+    windows: bool | None = None,
 ) -> Bundle:
     """Draw a network and its graph; whatever is not given is drawn as well.
 
@@ -244,6 +280,8 @@ def random_bundle(
         associations: Associations to choose from; the first layer is always `A(XW)`.
         bias: All stages with (True) or without (False) a bias; drawn by stage otherwise.
         max_bits: Widest weights, results, edge codes and drawn inputs, 2 to 16.
+        buckets: Degree buckets.
+        windows: All stages but the last one with degree windows (True); drawn by stage otherwise.
     """
     any_kind: GraphKind = choose(rng, GRAPHS)
     kind = any_kind if graph is None else graph
@@ -272,14 +310,15 @@ def random_bundle(
         edge=edge if norm == "edge" else None,
         node_tables=(),
         layers=(),
+        degree_splits=tuple(range(1, buckets)),
     )
     widths = [between(rng, 1, 20) if hidden is None else hidden for _ in range(layers - 1)]
     widths.append(between(rng, 1, 9) if classes is None else classes)
     workload = draw_workload(
         rng, spec, manifest.edge, (), self_loops=manifest.self_loops, classes=widths[-1],
-        nodes=nodes, graph=kind,
+        nodes=nodes, graph=kind, buckets=buckets,
     )  # fmt: skip
-    draft = _Draft(rng, workload, max_bits, multipliers, bias)
+    draft = _Draft(rng, workload, max_bits, multipliers, bias, buckets, windows)
     codes = input_matrix(Network(manifest, {}), draft.workload).toarray()
     drawn: list[GcnLayer] = []
     weights: dict[Key, IntArray] = {}
@@ -298,25 +337,38 @@ def random_bundle(
 
 
 def other_parameters(rng: Rng, bundle: Bundle) -> Bundle:
-    """Draw other weights, biases and layer and channel multipliers for the same formats.
+    """Draw other weights, biases, layer and channel multipliers and exponents of degree windows.
 
     Shifts, widths and the graph stay. Biases keep their size, so that codes stay spread.
     """
     network = bundle.network
     layers = gcn_layers(network.manifest)
+    epilogues = [step.epilogue for step in network.manifest.steps()]
+    shifts = [
+        epilogue.shift + max((window.exponent for window in epilogue.output.windows), default=0)
+        for epilogue in epilogues
+    ]
+    # The largest shift that the hardware's registers can surely hold.
+    largest_shift = (1 << max(shifts).bit_length()) - 1
     multipliers = dict(network.multipliers)
     weights = {}
     for step in network.manifest.steps():
         index, stage = step.key
-        multiplier = step.epilogue.multiplier
+        epilogue, output = step.epilogue, step.epilogue.output
+        multiplier = epilogue.multiplier
         highest = (1 << multiplier.bits) - 1
+        if output.windows:
+            widths = [window.bits for window in output.windows]
+            moved = placed_windows(rng, widths, output.bits, largest_shift - epilogue.shift)
+            output = msgspec.structs.replace(output, windows=moved)
+            epilogue = msgspec.structs.replace(epilogue, output=output)
         if multiplier.kind == "channel":
             multipliers[step.key] = random_codes(rng, 0, highest, step.channels)
         if multiplier.kind == "layer":
             value = between(rng, max(1, highest // 2), highest)
             changed = msgspec.structs.replace(multiplier, value=value)
-            epilogue = msgspec.structs.replace(step.epilogue, multiplier=changed)
-            layers[index] = msgspec.structs.replace(layers[index], **{stage: epilogue})
+            epilogue = msgspec.structs.replace(epilogue, multiplier=changed)
+        layers[index] = msgspec.structs.replace(layers[index], **{stage: epilogue})
         if step.weight is not None:
             limit = step.weight.magnitude
             weights[step.key] = random_codes(rng, -limit, limit - 1, (step.inputs, step.channels))

@@ -88,6 +88,25 @@ def _csr(rows: list[IntArray]) -> tuple[IntArray, IntArray]:
     return indptr, np.concatenate([np.zeros(0, np.int64), *rows])
 
 
+def random_buckets(
+    rng: Rng, nodes: int, buckets: int, room: Sequence[int] | None = None
+) -> IntArray:
+    """Draw the degree bucket of every node, of very uneven sizes: some buckets are often empty.
+
+    Args:
+        rng: Source of all draws.
+        nodes: Number of nodes.
+        buckets: Number of buckets.
+        room: Most nodes of each bucket, at least `nodes` together.
+    """
+    places = np.repeat(np.arange(buckets), [nodes] * buckets if room is None else room)
+    if len(places) < nodes:
+        raise ValueError(f"{nodes} nodes in buckets with room for {len(places)}")
+    wanted = rng.random(buckets) ** 3 * (rng.random(buckets) < 0.8) + 1e-9
+    first = np.argsort(rng.random(len(places)) / wanted[places], kind="stable")[:nodes]
+    return rng.permutation(places[first]).astype(np.int64)
+
+
 def draw_workload(
     rng: Rng,
     spec: InputSpec,
@@ -101,6 +120,8 @@ def draw_workload(
     max_edges: int | None = None,
     max_row_edges: int | None = None,
     max_row_nonzeros: int | None = None,
+    buckets: int = 1,
+    max_bucket_nodes: Sequence[int] | None = None,
 ) -> Workload:
     """Draw a graph for an input, an edge format and node tables; see `random_workload`."""
     any_kind: GraphKind = "one node" if nodes == 1 else choose(rng, GRAPHS[:-1])
@@ -129,6 +150,7 @@ def draw_workload(
         node_tables={
             table.name: random_codes(rng, 0, (1 << table.bits) - 1, nodes) for table in tables
         },
+        buckets=random_buckets(rng, nodes, buckets, max_bucket_nodes) if buckets > 1 else None,
         labels=rng.integers(-1, classes, nodes),
         masks={name: part == index for index, name in enumerate(("train", "val", "test"))},
     )
@@ -143,6 +165,7 @@ def random_workload(
     max_edges: int | None = None,
     max_row_edges: int | None = None,
     max_row_nonzeros: int | None = None,
+    max_bucket_nodes: Sequence[int] | None = None,
 ) -> Workload:
     """Draw a graph, inputs and node tables that fit a network.
 
@@ -154,10 +177,12 @@ def random_workload(
         max_edges: Capacity in edge records (an empty row takes one); at least `nodes`.
         max_row_edges: Capacity of a row of the aggregation matrix.
         max_row_nonzeros: Capacity of a row of the input.
+        max_bucket_nodes: Capacity of each degree bucket, at least `nodes` together.
     """
     return draw_workload(
         rng, manifest.input, manifest.edge, manifest.node_tables,
         self_loops=manifest.self_loops, classes=manifest.outputs, nodes=nodes,
         graph=graph, max_edges=max_edges, max_row_edges=max_row_edges,
-        max_row_nonzeros=max_row_nonzeros,
+        max_row_nonzeros=max_row_nonzeros, buckets=len(manifest.degree_splits) + 1,
+        max_bucket_nodes=max_bucket_nodes,
     )  # fmt: skip
