@@ -300,22 +300,29 @@ class Design:
         return max(1, *(step.bias_bits for step in self.passes))
 
     @cached_property
+    def _own_shift(self) -> int:
+        """Largest shift of the network, that of its highest window included."""
+        return max(
+            step.shift + max((window.exponent for window in step.windows), default=0)
+            for step in self.passes
+        )
+
+    @cached_property
     def shift_bits(self) -> int:
         """Bits of a shift, that of the highest window included."""
-        return count_bits(
-            max(
-                step.shift + max((window.exponent for window in step.windows), default=0)
-                for step in self.passes
-            )
-        )
+        return count_bits(self._own_shift)
+
+    @cached_property
+    def largest_shift(self) -> int:
+        """Largest shift that the epilogue is sized for: all that the field holds, within reason."""
+        # Only windows can bring a shift above those of the passes.
+        return max(self._own_shift, min((1 << self.shift_bits) - 1, MAX_SHIFT))
 
     @cached_property
     def total_bits(self) -> int:
         """Width of the epilogue's sum for any constants that fit its registers."""
         product = max(step.bound.accumulator for step in self.passes) << self.multiplier_bits
-        # No bundle has a larger shift, whatever its field could hold.
-        largest_shift = min((1 << self.shift_bits) - 1, MAX_SHIFT)
-        total = product + (1 << (self.bias_bits - 1)) + (1 << largest_shift)
+        total = product + (1 << (self.bias_bits - 1)) + (1 << self.largest_shift)
         floor = max(self.acc_bits + self.multiplier_bits, self.bias_bits, self.out_bits)
         return max(total.bit_length() + 1, floor + 1)
 

@@ -142,7 +142,7 @@ def _check_epilogue(design: Design, where: str, mine: Epilogue, theirs: Epilogue
         raise InputError(f"{where}.multiplier: {theirs.multiplier}; the design has another kind")
     highest = max((window.exponent for window in given.windows), default=0)
     limits = {
-        "shift": (theirs.shift + highest, (1 << design.shift_bits) - 1),
+        "shift": (theirs.shift + highest, design.largest_shift),
         "bias_bits": (theirs.bias_bits, design.bias_bits if mine.bias_bits else 0),
         "multiplier.bits": (theirs.multiplier.bits, mine.multiplier.bits),
     }

@@ -18,6 +18,7 @@ from sgq_hw.design import (
     address_bits,
     count_bits,
 )
+from sgq_hw.lowering import Pass
 from sgq_hw.registers import (
     CONTROL_ADDRESS,
     COUNTER_BASE,
@@ -34,6 +35,7 @@ UNITS = (
     "axil_registers",
     "bank_crossbar",
     "combination_unit",
+    "degree_window",
     "feature_buffer",
     "input_unpacker",
     "mac_array",
@@ -111,6 +113,8 @@ def parameters(design: Design) -> dict[str, int]:
     stride = design.bank_rows if design.buckets == 1 else 1 << address_bits(design.bank_rows)
     region_depth = max(region.chunks for region in regions) * stride
     weight_addr_bits = max(address_bits(design.program.weight_words), 1)
+    bucket_bits = address_bits(design.buckets)
+    largest_room = max([0, *(limit.rows for limit in slice_limits(design))]) * design.banks
     return {
         "PES": design.pes,
         "PE_BITS": address_bits(design.pes),
@@ -132,9 +136,10 @@ def parameters(design: Design) -> dict[str, int]:
         "X_BITS": design.manifest.input.bits,
         "EDGE_BITS": 0 if design.manifest.edge is None else design.manifest.edge.bits,
         "BUCKETS": design.buckets,
-        "BUCKET_BITS": address_bits(design.buckets),
+        "BUCKET_BITS": bucket_bits,
         "EXPONENT_BITS": EXPONENT_BITS,
         "BOUND_BITS": count_bits(capacity.nodes),
+        "SLICE_BITS": count_bits(max(capacity.nodes, largest_room)) + 1,
         "CHUNKS": max(step.chunks for step in design.passes),
         "CHUNK_BITS": address_bits(max(step.chunks for step in design.passes)),
         "LANE_BITS": address_bits(design.lanes),
@@ -144,7 +149,7 @@ def parameters(design: Design) -> dict[str, int]:
         "PLACE_BITS": address_bits(design.rows * design.pes),
         "ROWS": design.rows,
         "ROW_BITS": count_bits(design.rows),
-        "TAG_BITS": count_bits(design.rows),
+        "TAG_BITS": count_bits(design.rows) + (bucket_bits if design.buckets > 1 else 0),
         "INPUT_BITS": count_bits(max(widest_input, design.lanes)),
         "INPUT_ADDRESS_BITS": address_bits(-(-channels // design.banks)),
         "INPUT_RECORD_BITS": design.input_record.bits,
@@ -195,6 +200,36 @@ TOP_PARAMETERS = (
     "SELECT_BITS", "COUNTER_BITS", "COUNTER_INDEX_BITS",
 )  # fmt: skip
 LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
+WINDOW_PARAMETERS = ("BUCKETS", "BUCKET_BITS", "BOUND_BITS", "EXPONENT_BITS", "PLACE_BITS")
+
+
+class SliceLimit(NamedTuple):
+    """Rows that a bank has for the nodes of some positions, in the slice with the fewest.
+
+    Attributes:
+        first: First position.
+        end: Position after the last one.
+        rows: Rows.
+    """
+
+    first: int
+    end: int
+    rows: int
+
+
+def slice_limits(design: Design) -> list[SliceLimit]:
+    """Return what limits a graph beside its number of nodes: the slices that it could overflow."""
+    rows: dict[tuple[int, int], int] = {}
+    for plan in design.region_plans:
+        for part in plan.slices:
+            key = part.first, part.end
+            rows[key] = min(part.rows, rows.get(key, part.rows))
+    # Where there are rows for all nodes, their number limits them.
+    return [
+        SliceLimit(*key, count)
+        for key, count in sorted(rows.items())
+        if count * design.banks < design.capacity.nodes
+    ]
 
 
 def _multiplier_select(design: Design, index: int) -> int:
@@ -223,6 +258,12 @@ def _multiplier_sources(design: Design) -> list[dict[str, object]]:
             word = f"{{ {{{pad}{{1'b0}}}}, {word} }}" if pad else word
             sources.append({"select": 2 + index, "expression": f"{{LANES{{{word}}}}}"})
     return sources
+
+
+def _exponents(step: Pass, buckets: int) -> str:
+    """Return the exponents of a pass's windows as a Verilog concatenation, position 0 lowest."""
+    exponents = [window.exponent for window in step.windows] or [0] * buckets
+    return "{" + ", ".join(f"{EXPONENT_BITS}'d{code}" for code in reversed(exponents)) + "}"
 
 
 def _regions(design: Design) -> list[dict[str, Any]]:
@@ -286,7 +327,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         {
             **{name: getattr(step, name) for name in step.__slots__},
             "limit_low": step.limit_low, "limit_high": step.limit_high,
-            "source_pass": step.source_pass,
+            "source_pass": step.source_pass, "exponents": _exponents(step, design.buckets),
             "multiplier_select": _multiplier_select(design, step.index),
         }
         for step in design.passes
@@ -320,6 +361,8 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "header_beats": -(-64 // design.stream_bits),
         "targets": targets,
         "graph_target": by_kind.get("graph", 0),
+        "slice_limits": slice_limits(design),
+        "bank_shift": design.banks.bit_length() - 1,
         "memories": memories,
         "regions": _regions(design),
         "windows": design.buckets > 1,
@@ -328,7 +371,11 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "multiplier_sources": _multiplier_sources(design),
         "fifo": by_name["output_fifo"],
         "output": by_name.get("output_memory"),
-        "top_parameters": TOP_PARAMETERS + (LOAD_PARAMETERS if targets else ()),
+        "top_parameters": (
+            TOP_PARAMETERS
+            + (WINDOW_PARAMETERS if design.buckets > 1 else ())
+            + (LOAD_PARAMETERS if targets else ())
+        ),
         "rom_nodes": rom_graph.nodes,
         "rom_records": rom_graph.records,
         "rom_bounds": rom_graph.bounds,
@@ -343,7 +390,11 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
 
 def units_of(design: Design) -> list[str]:
     """Return the units that a design has, of `UNITS`."""
-    optional = {"output_buffer": design.collects, "serial_expander": design.serial}
+    optional = {
+        "degree_window": design.buckets > 1,
+        "output_buffer": design.collects,
+        "serial_expander": design.serial,
+    }
     return [name for name in UNITS if optional.get(name, True)]
 
 

@@ -359,8 +359,11 @@ def other_parameters(rng: Rng, bundle: Bundle) -> Bundle:
         highest = (1 << multiplier.bits) - 1
         if output.windows:
             widths = [window.bits for window in output.windows]
-            moved = placed_windows(rng, widths, output.bits, largest_shift - epilogue.shift)
-            output = msgspec.structs.replace(output, windows=moved)
+            highest_exponent = largest_shift - epilogue.shift
+            # The word may become narrower.
+            bits = between(rng, max(widths), min(output.bits, max(widths) + highest_exponent))
+            moved = placed_windows(rng, widths, bits, highest_exponent)
+            output = msgspec.structs.replace(output, bits=bits, windows=moved)
             epilogue = msgspec.structs.replace(epilogue, output=output)
         if multiplier.kind == "channel":
             multipliers[step.key] = random_codes(rng, 0, highest, step.channels)

@@ -17,10 +17,13 @@ from tests.rtl.unit_runs import (
     unit_run,
 )
 
+WINDOWS: dict[str, object] = {"layers": 2, "nodes": 12, "windows": True}
 DESIGNS: dict[str, dict[str, object]] = {
     "lanes1": {"lanes": 1, "inputs": "binary", "max_bits": 4, "bias": False},
     "lanes3": {"lanes": 3, "max_bits": 16, "bias": True},
     "lanes16": {"lanes": 16, "max_bits": 8, "multipliers": ["channel"]},
+    "windows2": {"lanes": 3, "max_bits": 16, "bias": True, **WINDOWS, "buckets": 2},
+    "windows8": {"lanes": 2, "max_bits": 6, "pes": 4, **WINDOWS, "buckets": 8},
 }
 DRAWS = 40
 
@@ -44,8 +47,9 @@ def test_formats_on_icarus(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("simulator", SIMULATORS)
-def test_with_an_addend(simulator: Simulator, tmp_path: Path) -> None:
-    run_unit(job("lanes3", addend_factor=5), simulator, tmp_path)
+@pytest.mark.parametrize("name", ["lanes3", "windows2"])
+def test_with_an_addend(name: str, simulator: Simulator, tmp_path: Path) -> None:
+    run_unit(job(name, addend_factor=5), simulator, tmp_path)
 
 
 def test_with_a_negative_addend(tmp_path: Path) -> None:
@@ -66,3 +70,19 @@ def test_with_a_negative_addend(tmp_path: Path) -> None:
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("lanes3"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("shift_s2_reg <= shift_s1_reg", "shift_s2_reg <= in_shift"),
+        ("(one << shift_s1_reg) >> 1", "(one << shift_s2_reg) >> 1"),
+        ("(one << shift_s1_reg) >> 1", "one << (shift_s1_reg - 1'b1)"),
+        ("low_s3_reg   <= low_s2_reg", "low_s3_reg   <= low_s1_reg"),
+        ("high_s2_reg  <= high_s1_reg", "high_s2_reg  <= in_high"),
+        ("limit_low  = low_s3_reg", "limit_low  = low_s2_reg"),
+        ("limit_high = high_s3_reg", "limit_high = low_s3_reg"),
+    ],
+)
+def test_a_planted_fault_of_windows_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("windows2"), old, new), tmp_path)

@@ -68,7 +68,8 @@ class UnitRun:
 def unit_run(unit: str, design: Design, settings: Mapping[str, Any] | None = None) -> UnitRun:
     """Return the run of a unit of a design; the bench gets all of the design's parameters."""
     texts = render(design, "unit", unit=unit)
-    return UnitRun(unit, texts, {**parameters(design), **(settings or {})})
+    known = {"windows": design.buckets > 1, **parameters(design)}
+    return UnitRun(unit, texts, {**known, **(settings or {})})
 
 
 def _build(job: UnitRun, simulator: Simulator, folder: Path) -> Build:
