@@ -46,7 +46,7 @@ class Epilogue:
         self.claims = self.held = self.beats = self.cuts = 0
         self.todo: deque[tuple[list[int], int, int]] = deque()
         self.quiet = {"claim": 0, "word_valid": 0}
-        if self.info["PES"] == 1:
+        if not self.info["collects"]:
             self.quiet["drop"] = 0
         self.drop()
 

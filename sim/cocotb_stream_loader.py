@@ -281,6 +281,9 @@ async def bounds_at_the_limits(dut: Any) -> None:
         if turn % 4 < 2:
             # One of them is a little off.
             bounds[at] = max(0, bounds[at] + int(rng.integers(-2, 3)))
+        if turn % 8 == 4:
+            # Two neighbours fall, by as little as can be.
+            bounds[at] = max(0, [0, *bounds][at] - 1)
         if turn % 16 == 3:
             # Only the high bits are wrong.
             bounds[at] ^= 1 << int(rng.integers(info["NODE_BITS"], 32))

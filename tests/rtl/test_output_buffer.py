@@ -26,6 +26,10 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "one-row": {"pes": 16, "lanes": 4, "classes": 9, "nodes": 13},
     "many": {"pes": 64, "lanes": 1, "classes": 2, "nodes": 70},
     "unsigned": {"pes": 8, "lanes": 2, "classes": 3, "nodes": 20},
+    # One processing element collects where the rows of a degree bucket lie side by side.
+    "alone": {"pes": 1, "lanes": 3, "classes": 7, "nodes": 19, "buckets": 3, "windows": True},
+    "alone-one-chunk": {"pes": 1, "lanes": 4, "classes": 4, "nodes": 16, "buckets": 2,
+                        "windows": True, "stream_bits": 32},
 }
 
 JOINED = """
@@ -110,7 +114,7 @@ def test_on_icarus(name: str, tmp_path: Path) -> None:
     run_unit(job(name), "icarus", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["one-chunk", "two", "unsigned"])
+@pytest.mark.parametrize("name", ["one-chunk", "two", "unsigned", "alone"])
 def test_with_the_output_stream(name: str, tmp_path: Path) -> None:
     run_unit(job(name, joined=True), "icarus", tmp_path)
 
@@ -157,3 +161,14 @@ def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
 )
 def test_a_fault_between_buffer_and_stream_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("two", joined=True), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("read_re_reg       <= valid_s2_reg", "read_re_reg       <= valid_s3_reg"),
+        ("base_s2_reg + place_addr", "base_s2_reg ^ place_addr"),
+    ],
+)
+def test_a_planted_fault_of_one_element_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("alone"), old, new), tmp_path)

@@ -21,6 +21,7 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "many-beats": {"lanes": 16, "classes": 9, "stream_bits": 32},
     "short-end": {"lanes": 6, "classes": 8, "stream_bits": 32},
     "4-pes": {"pes": 4, "lanes": 3, "classes": 7, "stream_bits": 32},
+    "windows": {"lanes": 3, "classes": 7, "stream_bits": 64, "buckets": 3, "windows": True},
 }
 
 
@@ -36,6 +37,7 @@ def job(name: str) -> UnitRun:
             "chunks": chunks,
             "last_lanes": last.channels - (chunks - 1) * design.lanes,
             "signed": last.epilogue.output.signed,
+            "collects": design.collects,
         },
     )
 

@@ -7,6 +7,7 @@ import pytest
 
 from sgq_hw.design import Design
 from sgq_hw.formats import Epilogue
+from sgq_hw.sim.bench import pack
 from tests.random_networks import gcn_layers
 from tests.rtl.unit_runs import (
     UnitRun,
@@ -25,6 +26,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "mixed": {"layers": 3, "lanes": 2, "associations": ("(AX)W",)},
     "four-elements": {"pes": 4, "lanes": 4, "layers": 3, "associations": ("(AX)W",)},
     "many-banks": {"pes": 64, "lanes": 2, "layers": 2, "features": 24},
+    "windows": {"pes": 2, "lanes": 3, "layers": 3, "buckets": 4, "max_bits": 9},
+    "eight-windows": {"lanes": 5, "layers": 2, "buckets": 8, "windows": True},
 }
 
 
@@ -51,6 +54,11 @@ def expected_passes(design: Design) -> list[dict[str, int]]:
         multiplier = epilogue.multiplier
         select = {"layer": 0, "channel": 1}.get(multiplier.kind)
         output = epilogue.output
+        widths = [output.bits] * max(1, len(design.order))
+        if output.windows:
+            widths = [output.windows[bucket].bits for bucket in design.order]
+        low = [-(2 ** (bits - 1)) if output.signed else 0 for bits in widths]
+        high = [2 ** (bits - output.signed) - 1 for bits in widths]
         entry = {
             "is_aggregate": int(aggregate),
             "from_buffer": int(not aggregate and position > 0),
@@ -59,9 +67,12 @@ def expected_passes(design: Design) -> list[dict[str, int]]:
             "use_bias": int(epilogue.bias_bits > 0),
             "last_chunk": chunks - 1,
             "last_chunk_lanes": width - lanes * (chunks - 1),
-            "limit_low": -(2 ** (output.bits - 1)) if output.signed else 0,
-            "limit_high": 2 ** (output.bits - output.signed) - 1,
         }
+        if design.order:
+            entry["limits_low"] = pack(low, design.out_bits)
+            entry["limits_high"] = pack(high, design.out_bits)
+        else:
+            entry |= {"limit_low": low[0], "limit_high": high[0]}
         if position:
             entry["source_region"] = (position - 1) % 2
         if position < len(stages) - 1:
@@ -111,3 +122,11 @@ def test_on_verilator(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("two-layers"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("limits_low         <= ", "limits_low         <= ~"), ("limits_high        <= ", "limits_high <= 1'b1 + ")],
+)
+def test_a_planted_fault_of_windows_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("windows"), old, new), tmp_path)

@@ -14,6 +14,7 @@ from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, run_unit
 
 UNIT = "stream_loader"
 NODES = 4
+WINDOWS: dict[str, Any] = {"windows": True, "nodes": 40, "max_bits": 7}
 DESIGNS: dict[str, dict[str, Any]] = {
     "64": {"stream_bits": 64, "lanes": 2, "multipliers": ("node",)},
     "32-edge-values": {"stream_bits": 32, "lanes": 3, "normalisation": "edge", "bias": True},
@@ -22,6 +23,10 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "4-pes": {"stream_bits": 64, "lanes": 2, "pes": 4, "multipliers": ("node",), "bias": True},
     "8-pes-edge-values": {"stream_bits": 32, "lanes": 3, "pes": 8, "normalisation": "edge"},
     "rom": {"stream_bits": 64, "rom": True, "lanes": 2},
+    "windows": {"stream_bits": 64, "lanes": 2, "buckets": 4, **WINDOWS},
+    "windows-3-pes-32": {"stream_bits": 32, "lanes": 3, "pes": 2, "buckets": 3, **WINDOWS},
+    "windows-256": {"stream_bits": 256, "lanes": 1, "pes": 8, "buckets": 8, **WINDOWS},
+    "windows-rom": {"stream_bits": 64, "rom": True, "lanes": 2, "buckets": 2, "windows": True},
 }
 COMMON: dict[str, Any] = {
     "layers": 1, "features": 3, "classes": 4, "self_loops": False, "graph": "random",
@@ -33,8 +38,9 @@ def job(name: str) -> UnitRun:
     options = COMMON | DESIGNS[name]
     drawing = {key: value for key, value in options.items() if key not in SIZES}
     sizes = {key: value for key, value in options.items() if key in SIZES}
-    bundle = random_bundle(np.random.default_rng(len(name)), nodes=NODES, **drawing)
-    capacity = None if sizes.get("rom") else {"edges": 40, "nodes": NODES + 1}
+    nodes = drawing.setdefault("nodes", NODES)
+    bundle = random_bundle(np.random.default_rng(len(name)), **drawing)
+    capacity = None if sizes.get("rom") else {"edges": 10 * nodes, "nodes": nodes + 1}
     design = design_for(bundle, sparse_input=False, capacity=capacity, **sizes)
     packets: dict[str, list[tuple[str, int]]] = {}
     names = {(target.type, target.index): f"{target.kind} {target.index}"
@@ -57,13 +63,20 @@ def job(name: str) -> UnitRun:
     graph = rom_graph(design, bundle)
     settings = {
         **parameters(design), "stream_bits": design.stream_bits, "packets": packets,
-        "targets": targets, "rom": graph[:2] if design.rom else None,
-        "capacity": {"nodes": limits.nodes, "edge_words": limits.edge_words},
+        "targets": targets, "rom": (*graph[:2], *graph.bounds) if design.rom else None,
+        "capacity": {
+            "nodes": limits.nodes, "edge_words": limits.edge_words,
+            "bucket_nodes": limits.bucket_nodes,
+        },
+        "windows": design.buckets > 1,
+        "slices": [
+            (part.first, part.end, part.rows) for plan in design.region_plans for part in plan.slices
+        ],
     }  # fmt: skip
     return UnitRun(UNIT, render(design, "unit", graph, unit=UNIT), settings)
 
 
-ON_VERILATOR = ("32-node-tables", "4-pes")
+ON_VERILATOR = ("32-node-tables", "4-pes", "windows-256")
 
 
 @pytest.mark.parametrize("name", [name for name in DESIGNS if name not in ON_VERILATOR])
@@ -93,3 +106,17 @@ def test_on_verilator(name: str, tmp_path: Path) -> None:
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("64"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("end3 < end2", "end3 < end1"),
+        ("end4 < end3", "1'b0"),
+        ("|| bad_bounds", ""),
+        (" > room0", " >= room0"),
+        ("end1[BOUND_BITS-1:0]}", "end2[BOUND_BITS-1:0]}"),
+    ],
+)
+def test_a_planted_fault_of_bounds_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("windows"), old, new), tmp_path)
