@@ -60,7 +60,7 @@ def test_unscheduled_places_are_those_of_one_pe(seed: int, pes: int) -> None:
     workload, order = random_buckets(seed, 4)
     one, many = map_workload(workload, 1, False, order), map_workload(workload, pes, True, order)
     assert np.array_equal(one.places, many.places)
-    assert np.array_equal(one.in_place, np.lexsort((np.arange(workload.num_nodes), one.groups)))
+    assert np.array_equal(one.in_place, np.lexsort((np.arange(workload.num_nodes), one.positions)))
     closes = one.edges.last[:, 0].cumsum() - one.edges.last[:, 0]
     rows = np.repeat(np.arange(workload.num_nodes), np.diff(workload.indptr))
     read = one.edges.entry[:, 0] >= 0
@@ -74,10 +74,10 @@ def test_without_an_order_buckets_do_not_matter() -> None:
         mapping = map_workload(workload, pes)
         assert mapping.bounds == ()
         assert np.array_equal(mapping.places, plain.places)
-        assert not mapping.groups.any()
+        assert not mapping.positions.any()
     assert np.array_equal(map_workload(workload, 1).places, np.arange(workload.num_nodes))
-    natural = natural_placement(np.zeros(5, np.int64), 2)
-    assert (natural.pe.tolist(), natural.local.tolist()) == ([0, 1, 0, 1, 0], [0, 0, 1, 1, 2])
+    natural = natural_placement(np.array([1, 0, 2, 4, 3]), 2)
+    assert (natural.pe.tolist(), natural.local.tolist()) == ([1, 0, 0, 0, 1], [0, 0, 1, 2, 1])
 
 
 def test_a_mapping_is_kept_however_it_is_asked_for() -> None:
@@ -93,7 +93,7 @@ def test_orders_of_other_buckets() -> None:
     for order in ((0, 1), (0, 1, 1), (1, 2, 3)):
         with pytest.raises(ValueError, match="bucket"):
             Mapping(workload, 2, order=order)
-    with pytest.raises(ValueError, match="no buckets to lie in the order"):
+    with pytest.raises(ValueError, match="no degree buckets to lie in the order"):
         Mapping(replace(workload, buckets=None), 2, order=(0, 1, 2))
 
 
