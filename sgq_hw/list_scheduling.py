@@ -78,15 +78,19 @@ def _compiled(function: _Kernel) -> _Kernel:
 
 
 @_compiled
-def even_out(loads: FloatArray, pe: IntArray, sums: FloatArray, tries: int) -> None:
-    """Exchange nodes between PEs where that evens out their sums; row counts stay as they are.
+def even_out(
+    loads: FloatArray, pe: IntArray, sums: FloatArray, bounds: IntArray, tries: int
+) -> None:
+    """Exchange nodes of one group between PEs where that evens out their sums.
 
-    An exchange is made where it lowers the squares of all sums together.
+    An exchange is made where it lowers the squares of all sums together. The rows that each PE has
+    of each group stay as many as they are.
 
     Args:
         loads: [kinds, nodes], relative to the mean sum of the kind, so that kinds count alike.
         pe: [nodes], owners; changed.
         sums: [kinds, pes], of the loads of each PE; changed.
+        bounds: [groups + 1], first node of each group, none of them empty, and the nodes' number.
         tries: Pairs of nodes to look at.
     """
     kinds, nodes = loads.shape
@@ -94,8 +98,12 @@ def even_out(loads: FloatArray, pe: IntArray, sums: FloatArray, tries: int) -> N
     for _ in range(tries):
         state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
         one = np.int64((state >> np.uint64(33)) % np.uint64(nodes))
+        group = 0
+        while bounds[group + 1] <= one:
+            group += 1
+        first, end = bounds[group], bounds[group + 1]
         state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-        other = np.int64((state >> np.uint64(33)) % np.uint64(nodes))
+        other = first + np.int64((state >> np.uint64(33)) % np.uint64(end - first))
         here, there = pe[one], pe[other]
         if here == there:
             continue

@@ -20,11 +20,20 @@ def natural_placement(places: IntArray, pes: int) -> Placement:
 class Mapping:
     """Placement and schedules of one workload on a number of processing elements.
 
+    Degree buckets lie in memory one after the other, and what counts them are their positions.
+
     Args:
         workload: Graph and inputs.
         pes: Processing elements.
         placement: Where the nodes lie already; balanced for this workload without one.
         order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
+
+    Attributes:
+        positions: Position in the order of every node's bucket, int64 [nodes]; zeros without one.
+        bounds: First place of every position but the first.
+
+    Raises:
+        ValueError: an order of other buckets than the nodes are in, or a placement in another one.
     """
 
     def __init__(
@@ -34,25 +43,16 @@ class Mapping:
         placement: Placement | None = None,
         order: tuple[int, ...] = (),
     ) -> None:
-        self.workload, self.pes, self.order = workload, pes, order
+        self.workload, self.pes = workload, pes
         self.banks = num_banks(pes)
+        self.positions = _positions(workload, order)
+        sizes = np.bincount(self.positions, minlength=len(order))
+        self.bounds: tuple[int, ...] = tuple(np.cumsum(sizes)[:-1].tolist())
         self._placement = placement
-
-    @cached_property
-    def positions(self) -> IntArray | None:
-        """Position in the order of every node's degree bucket: int64 [nodes]; None without one."""
-        if not self.order:
-            return None
-        assert self.workload.buckets is not None
-        return np.argsort(self.order)[self.workload.buckets]
-
-    @cached_property
-    def bounds(self) -> tuple[int, ...]:
-        """First place of every position but the first."""
-        if self.positions is None:
-            return ()
-        sizes = np.bincount(self.positions, minlength=len(self.order))
-        return tuple(np.cumsum(sizes)[:-1].tolist())
+        if placement is not None:
+            lie_at = np.searchsorted(np.array(self.bounds, np.int64), self.places, side="right")
+            if not np.array_equal(lie_at, self.positions):
+                raise ValueError(f"{workload.name}: the nodes do not lie bucket after bucket")
 
     @cached_property
     def placement(self) -> Placement:
@@ -92,7 +92,18 @@ class Mapping:
         return self.placement.nodes.reshape(-1)[: self.workload.num_nodes]
 
 
-@lru_cache(maxsize=8)
+def _positions(workload: Workload, order: tuple[int, ...]) -> IntArray:
+    """Return the position of every node's bucket in the order."""
+    if not order:
+        return np.zeros(workload.num_nodes, np.int64)
+    buckets = workload.buckets
+    if buckets is None or sorted(order) != list(range(len(order))):
+        raise ValueError(f"{workload.name}: no degree buckets to lie in the order {order}")
+    if buckets.min() < 0 or buckets.max() >= len(order):
+        raise ValueError(f"{workload.name}: degree buckets: not all in [0, {len(order)})")
+    return np.argsort(order)[buckets]
+
+
 def map_workload(
     workload: Workload, pes: int, serial: bool = False, order: tuple[int, ...] = ()
 ) -> Mapping:
@@ -104,6 +115,12 @@ def map_workload(
         serial: Whether its records come unscheduled.
         order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
     """
+    return _mapped(workload, pes, serial, order)
+
+
+@lru_cache(maxsize=8)
+def _mapped(workload: Workload, pes: int, serial: bool, order: tuple[int, ...]) -> Mapping:
+    """Return `map_workload`, whose arguments may be written in several ways."""
     if not serial:
         return Mapping(workload, pes, order=order)
     in_order = map_workload(workload, 1, order=order).places

@@ -6,13 +6,15 @@ word. A PE has two rows open, local rows l and l + 1, of which l closes first; l
 has closed. An empty row takes one record, which reads nothing and closes the row.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from sgq_hw.fields import BoolArray, IntArray
+from sgq_hw.fields import BoolArray, FloatArray, IntArray
 
 PES_CHOICES: Final = (1, 2, 4, 8, 16, 32, 64)
 
@@ -116,7 +118,8 @@ def num_banks(pes: int) -> int:
 def place_rows(loads: IntArray, pes: int, groups: IntArray | None = None) -> Placement:
     """Give rows to PEs so that all PEs have about as many records in every kind of pass.
 
-    One PE keeps the nodes' order.
+    The nodes of a group fill consecutive places `row * pes + PE`, group after group. One PE keeps
+    the nodes' order inside groups.
 
     Args:
         loads: int64 [kinds, nodes], records of each node in each kind of pass, at least 1.
@@ -124,37 +127,94 @@ def place_rows(loads: IntArray, pes: int, groups: IntArray | None = None) -> Pla
         groups: int64 [nodes], number of each node's group, from 0; None: one group.
 
     Raises:
-        ValueError: loads or a number of PEs that are not so.
+        ValueError: loads, a number of PEs or groups that are not so.
     """
     if pes not in PES_CHOICES:
         raise ValueError(f"pes: {pes} is not a power of two up to {PES_CHOICES[-1]}")
     if loads.ndim != 2 or not loads.size or loads.min() < 1:
         raise ValueError("loads: not an array [kinds, nodes] of at least one record each")
     nodes = loads.shape[1]
-    if pes == 1:
-        return Placement(1, np.zeros(nodes, np.int64), np.arange(nodes))
+    if groups is None:
+        groups = np.zeros(nodes, np.int64)
+    if groups.shape != (nodes,) or groups.min() < 0:
+        raise ValueError(f"groups: not a number from 0 for each of {nodes} nodes")
+    by_group = np.argsort(groups, kind="stable")
+    owner, row = np.zeros(nodes, np.int64), np.arange(nodes)
+    if pes > 1:
+        relative = loads[:, by_group] * (pes / loads.sum(axis=1, keepdims=True))
+        _, sizes = np.unique(groups, return_counts=True)
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        owner, row = _balanced(relative, bounds, pes)
+    pe, local = np.empty(nodes, np.int64), np.empty(nodes, np.int64)
+    pe[by_group], local[by_group] = owner, row
+    return Placement(pes, pe, local)
 
+
+def _balanced(relative: FloatArray, bounds: IntArray, pes: int) -> tuple[IntArray, IntArray]:
+    """Return owner and row of every node; nodes are numbered group after group.
+
+    Args:
+        relative: [kinds, nodes], loads in units of a PE's share.
+        bounds: [groups + 1], first node of each group, and the number of nodes.
+        pes: Processing elements, at least two.
+    """
     from sgq_hw.list_scheduling import even_out  # noqa: PLC0415
 
-    relative = loads * (pes / loads.sum(axis=1, keepdims=True))
-    by_load = np.argsort(-relative.sum(axis=0), kind="stable")
-    pe = np.empty(nodes, np.int64)
-    sums = np.zeros((loads.shape[0], pes))
-    for first in range(0, nodes, pes):
-        dealt = by_load[first : first + pes]
-        # The round that is short goes to the first PEs: hubs should go to the others, with a row
-        # less, so equal sums are taken from the end.
-        sums_reversed = sums[:, : dealt.size].sum(axis=0)[::-1]
-        light_first = dealt.size - 1 - np.argsort(sums_reversed, kind="stable")
-        pe[dealt] = light_first
-        sums[:, light_first] += relative[:, dealt]
-    even_out(relative, pe, sums, min(TRIES * nodes, MAX_TRIES))
-
+    nodes = relative.shape[1]
+    by_load = [
+        first + np.argsort(-relative[:, first:end].sum(axis=0), kind="stable")
+        for first, end in pairwise(bounds.tolist())
+    ]
+    pe, sums = _deal(relative, by_load, pes)
+    even_out(relative, pe, sums, bounds, min(TRIES * nodes, MAX_TRIES))
     local = np.empty(nodes, np.int64)
-    for owner in range(min(pes, nodes)):
-        owned = by_load[pe[by_load] == owner]
-        local[_alternate(owned)] = np.arange(owned.size)
-    return Placement(pes, pe, local)
+    rows = np.zeros(pes, np.int64)
+    for members in by_load:
+        for owner in range(pes):
+            owned = members[pe[members] == owner]
+            local[_alternate(owned)] = rows[owner] + np.arange(owned.size)
+            rows[owner] += owned.size
+    return pe, local
+
+
+def _deal(
+    relative: FloatArray, by_load: Sequence[IntArray], pes: int
+) -> tuple[IntArray, FloatArray]:
+    """Deal rows to the PEs of their group's places, long rows to PEs with little load.
+
+    Args:
+        relative: [kinds, nodes], loads.
+        by_load: Nodes of each group, from long to short rows.
+        pes: Processing elements.
+
+    Returns:
+        [nodes], owners; [kinds, pes], sums of the loads of each PE.
+    """
+    kinds, nodes = relative.shape
+    pe = np.empty(nodes, np.int64)
+    sums = np.zeros((kinds, pes))
+    # PEs of each group's places, one after the other: whole rounds, then a short one.
+    owners = [(members.min() + np.arange(members.size)) % pes for members in by_load]
+    # Groups of long rows first: short rows even out what those leave.
+    means = [relative[:, members].sum() / members.size for members in by_load]
+    order = np.argsort(means, kind="stable")[::-1].tolist()
+    for turn, group in enumerate(order):
+        # A hub should go where the other rows weigh least, be they as short as they can. One group
+        # needs no such care: the rule for its last round is enough.
+        to_come = np.zeros((kinds, pes))
+        for other in order[turn:] if len(order) > 1 else ():
+            least = relative[:, by_load[other]].min(axis=1, keepdims=True)
+            to_come += least * np.bincount(owners[other], minlength=pes)
+        for first in range(0, by_load[group].size, pes):
+            dealt = by_load[group][first : first + pes]
+            # The round that is short goes to the first PEs: hubs should go to the others, with a
+            # row less, so equal sums are taken from the end.
+            backwards = owners[group][first : first + pes][::-1]
+            expected = (sums + to_come)[:, backwards].sum(axis=0)
+            light_first = backwards[np.argsort(expected, kind="stable")]
+            pe[dealt] = light_first
+            sums[:, light_first] += relative[:, dealt]
+    return pe, sums
 
 
 def _alternate(rows: IntArray) -> IntArray:
@@ -179,7 +239,9 @@ def _alternate(rows: IntArray) -> IntArray:
 def schedule_rows(
     indptr: IntArray, operand_bank: IntArray, operand_address: IntArray, placement: Placement
 ) -> Schedule:
-    """Schedule a pass. The same arguments give the same schedule; one PE reads in CSR order.
+    """Schedule a pass. The same arguments give the same schedule.
+
+    One PE reads row by row, and a row in CSR order.
 
     Args:
         indptr: int64 [nodes + 1], row starts of S in CSR form.
@@ -194,9 +256,11 @@ def schedule_rows(
     lengths = np.diff(indptr)
     row = np.repeat(np.arange(lengths.size), lengths)
     if placement.pes == 1:
-        closed_in = np.cumsum(np.maximum(lengths, 1)) - 1
-        steps = int(closed_in[-1]) + 1
-        read_in = np.arange(row.size) + np.cumsum(lengths == 0)[row]
+        walked = placement.nodes[:, 0]
+        closed_in = np.empty(lengths.size, np.int64)
+        closed_in[walked] = np.cumsum(np.maximum(lengths, 1)[walked]) - 1
+        steps = int(closed_in[walked[-1]]) + 1
+        read_in = closed_in[row] - (indptr[row + 1] - 1 - np.arange(row.size))
     else:
         from sgq_hw.list_scheduling import Work, list_schedule  # noqa: PLC0415
 
