@@ -1,6 +1,8 @@
 """Bench of `feature_buffer`: words come back as the golden layout has them, sign and all.
 
 As in a network, each tensor is written to one region while the one before it is read from another.
+With degree windows, graph follows graph, each with bounds of its own between the positions, and
+each tensor has widths and exponents of its own. On Icarus the memories themselves are compared too.
 """
 
 from collections import Counter
@@ -8,9 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cocotb
+import numpy as np
 
-from sgq_hw.golden.fixed_point import code_range
-from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, settings
+from sgq_hw.golden.feature_buffer import feature_slices, positions, read_slices
+from sgq_hw.golden.fixed_point import IntArray, code_range
+from sgq_hw.schedule import Placement
+from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, read, settings
 from sgq_hw.sim.rows import bank_words, draw_placement
 
 Address = tuple[int, int]
@@ -32,11 +37,32 @@ class Write:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A drawn tensor: its words in writing order, those of the last step, and where all lie."""
+    """A drawn tensor.
+
+    Attributes:
+        writes: Its words in writing order.
+        last: Where those of the last step lie.
+        words: All words as they are read.
+        exponents: Exponent of each position.
+        slices: What each slice holds, as `feature_slices` has it.
+    """
 
     writes: list[Write]
     last: list[Address]
     words: dict[Address, int]
+    exponents: list[int]
+    slices: list[IntArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A slice of a region, as the golden functions need it."""
+
+    low: int
+    high: int
+    first: int
+    end: int
+    rows: int
 
 
 class Buffer:
@@ -51,20 +77,104 @@ class Buffer:
         self.held: list[dict[int, int]] = [{} for _ in range(count)]  # of each bank
         self.region = 0
         self.events: Counter[str] = Counter()
+        # Only with degree windows.
+        self.windows = self.values["BUCKETS"] > 1
+        self.slices = [
+            [Slice(*shape) for shape in region] for region in self.values.get("slices", [])
+        ]
+        self.counts: list[int] = []  # nodes of each position
+        self.bounds: list[int] = []
+        self.exponents: list[int] = [0] * self.values["BUCKETS"]
+
+    def draw_graph(self) -> None:
+        """Draw another graph within capacity: its nodes of each position."""
+        rng, room = self.rng, np.array(self.values["bucket_nodes"])
+        left = int(self.values["nodes"])
+        counts = np.zeros_like(room)
+        kind = str(rng.choice(["full", "some", "few", "one", "late"]))
+        order = rng.permutation(np.flatnonzero(room)).tolist()
+        if kind == "one":
+            order = order[:1]
+        if kind == "late":
+            # A position whose first node lies as late in a row as can be, and all behind it full.
+            first = int(rng.choice(order))
+            order = list(range(first, room.size))
+        for position in order:
+            most = min(int(room[position]), left)
+            if kind in ("some", "one"):
+                most = int(rng.integers(most + 1))
+            counts[position] = min(most, 1) if kind == "few" else most
+            left -= int(counts[position])
+        if kind == "late":
+            before = min(left, self.values["BANKS"] - 1)
+            for position in range(first):
+                counts[position] = min(int(room[position]), before)
+                before -= int(counts[position])
+        if not counts.sum():
+            counts[order[0]] = 1
+        self.counts = counts.tolist()
+        self.bounds = np.cumsum(counts)[:-1].tolist()
+        self.events["empty"] += int((counts == 0).sum())
+        for region in self.words:
+            region.clear()
+        self.forget()
+
+    def forget(self) -> None:
+        """What was read last is not held any more."""
+        for held in self.held:
+            held.clear()
+
+    def draw_windowed(self, region: int) -> tuple[IntArray, IntArray, list[int], list[IntArray]]:
+        """Draw a tensor of the graph for a region: codes, words, exponents, contents of slices."""
+        rng, values = self.rng, self.values
+        _, signed, most = values["regions"][region]
+        places = np.arange(sum(self.counts))
+        position = positions(places, self.bounds)
+        narrow = rng.random() < 0.3
+        low = 2 if signed else 1
+        widths = [
+            int(rng.integers(min(low, wide), wide + 1)) if narrow else wide
+            for wide in values["widths"][region]
+        ]
+        room = values["FEATURE_BITS"] - (not signed)
+        top = (1 << values["EXPONENT_BITS"]) - 1
+        exponents = [
+            int(rng.integers(min(room - width, top) + 1)) if count
+            else draw_bits(rng, values["EXPONENT_BITS"])
+            for width, count in zip(widths, self.counts, strict=True)
+        ]
+        channels = values["LANES"] * int(rng.choice([1, most, rng.integers(1, most + 1)]))
+        codes = np.concatenate([
+            draw_codes(rng, *code_range(width, signed), (count, channels))
+            for width, count in zip(widths, self.counts, strict=True)
+        ])  # fmt: skip
+        layout = values["PES"], places, self.bounds, self.slices[region]
+        stored = feature_slices(codes, values["LANES"], *layout)
+        words = read_slices(stored, channels, *layout, exponents, signed)
+        assert np.array_equal(words, codes << np.array(exponents)[position][:, np.newaxis])
+        return codes, words, exponents, stored
 
     def draw_tensor(self, region: int) -> Tensor:
         """Draw a tensor that fits a region."""
         rng, values = self.rng, self.values
         lanes, pes, stride = values["LANES"], values["PES"], values["FEATURE_STRIDE"]
         bits, signed, most = values["regions"][region]
-        chunks = int(rng.choice([1, most, rng.integers(1, most + 1)]))
-        nodes = int(rng.choice([1, values["nodes"], rng.integers(1, values["nodes"] + 1)]))
-        codes = draw_codes(rng, *code_range(bits, signed), (nodes, chunks * lanes))
-        placement = draw_placement(rng, nodes, pes)
+        exponents: list[int] = []
+        slices: list[IntArray] = []
+        if self.windows:
+            codes, read, exponents, slices = self.draw_windowed(region)
+            chunks = codes.shape[1] // lanes
+            places = np.arange(len(codes))
+            placement = Placement(pes, places % pes, places // pes)
+        else:
+            chunks = int(rng.choice([1, most, rng.integers(1, most + 1)]))
+            nodes = int(rng.choice([1, values["nodes"], rng.integers(1, values["nodes"] + 1)]))
+            read = codes = draw_codes(rng, *code_range(bits, signed), (nodes, chunks * lanes))
+            placement = draw_placement(rng, nodes, pes)
         banks = placement.bank.tolist()
         addresses = placement.address.tolist()
         stored = bank_words(
-            codes, placement.bank, placement.address, placement.banks, lanes, stride
+            read, placement.bank, placement.address, placement.banks, lanes, stride
         )
         words = {
             (bank, word): pack(stored[bank][word].tolist(), values["FEATURE_BITS"])
@@ -92,7 +202,7 @@ class Buffer:
                 for chunk in range(chunks)
             ]  # fmt: skip
         last = [(banks[node], (chunks - 1) * stride + addresses[node]) for node in ends]
-        return Tensor(writes, last, words)
+        return Tensor(writes, last, words, exponents, slices)
 
     async def cycle(
         self, reads: list[Address] | None = None, write: Write | None = None, region: int = 0
@@ -112,6 +222,9 @@ class Buffer:
             ),
             **self.write_inputs(write, region),
         }
+        if self.windows:
+            inputs["bounds"] = pack(self.bounds, values["BOUND_BITS"])
+            inputs["read_exponents"] = pack(self.exponents, values["EXPONENT_BITS"])
         await self.bench.cycle(**inputs)
         held = self.held[self.region]
         words = self.bench.parts("read_data", values["LANES"] * values["FEATURE_BITS"])
@@ -134,7 +247,7 @@ class Buffer:
             data.append(
                 draw_bits(rng, word_bits) if codes is None else pack(codes, values["OUT_BITS"])
             )
-        return {
+        inputs = {
             "write_step": int(write is not None),
             "write_first_chunk": int(write.first_chunk) if write else draw_bits(rng, 1),
             "write_region": region if words else draw_bits(rng, values["REGION_BITS"]),
@@ -142,6 +255,14 @@ class Buffer:
             "write_row": pack(rows, values["ROW_BITS"]),
             "write_data": pack(data, word_bits),
         }
+        if self.windows:
+            places = np.array([row * values["PES"] + pe for pe, row in enumerate(rows)])
+            buckets = [
+                position if pe in words else draw_bits(rng, values["BUCKET_BITS"])
+                for pe, position in enumerate(positions(places, self.bounds).tolist())
+            ]
+            inputs["write_bucket"] = pack(buckets, values["BUCKET_BITS"])
+        return inputs
 
     async def write_tensor(self, region: int, gaps: float) -> None:
         """Write a tensor while another region is read at random, then read it back."""
@@ -151,9 +272,15 @@ class Buffer:
             while rng.random() < gaps:
                 await self.cycle(self.any_reads(region))
             await self.cycle(self.any_reads(region), write, region)
+        if self.windows:
+            # Words of an earlier tensor have other exponents.
+            self.words[region].clear()
         self.words[region] |= tensor.words
         # What was written last, in the very next cycle; then every word, all banks on their own.
         self.region = region
+        if self.windows:
+            self.exponents = tensor.exponents
+            self.forget()
         await self.cycle(tensor.last)
         left = list(self.words[region])
         rng.shuffle(left)
@@ -162,6 +289,21 @@ class Buffer:
             await self.cycle(list(reads.values()))
             left = [address for address in left if address not in reads.values()]
         await self.cycle()
+        if self.values.get("peek"):
+            self.compare_memories(region, tensor)
+
+    def compare_memories(self, region: int, tensor: Tensor) -> None:
+        """Compare the words of all slices of a region with the golden layout, as far as it goes."""
+        for number, banks in enumerate(tensor.slices):
+            part = self.slices[region][number]
+            for bank, words in enumerate(banks):
+                scope = self.bench.dut.gen_bank[bank]
+                memory = getattr(scope, f"region{region}_slice{number}_memory").mem
+                for word in np.flatnonzero(words[:, 0] >= 0).tolist():
+                    want = pack(words[word].tolist(), part.high - part.low)
+                    where = f"region {region}, slice {number}, bank {bank}, word {word}"
+                    assert read(memory[word]) == want, f"{where}: not {want}"
+                    self.events["compared"] += 1
 
     def any_reads(self, written: int) -> list[Address]:
         """Draw addresses to read, in some banks; never of the region being written."""
@@ -179,6 +321,9 @@ async def words_follow_the_golden_layout(dut: Any) -> None:
     await buffer.bench.start(read_region=0, read_re=0, write_step=0, write_valid=0)
     regions = len(buffer.words)
     for number in range(buffer.values["draws"]):
+        if buffer.windows and (number == 0 or buffer.rng.random() < 0.5):
+            buffer.draw_graph()
+            await buffer.cycle()
         await buffer.write_tensor(number % regions, float(buffer.rng.choice([0, 0.3, 0.8])))
     assert buffer.events["held"], "no cycle in which data had to stay"
     many_rows = buffer.values["nodes"] > buffer.values["PES"] > 1

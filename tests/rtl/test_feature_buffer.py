@@ -1,9 +1,21 @@
-"""The feature buffer: layout, widths and signs of one and of two regions, in one bank and many."""
+"""The feature buffer: layout, widths and signs of one and of two regions, in one bank and many.
 
+With degree windows also: slices of bits, rows for some positions only, exponents.
+"""
+
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
+from sgq_hw.design import Design, make_design
+from sgq_hw.formats import Format, Window
+from sgq_hw.slices import candidates
+from tests.random_networks import gcn_layers
+from tests.random_workloads import Rng, between
 from tests.rtl.unit_runs import (
     UnitRun,
     expect_failure_of,
@@ -26,12 +38,24 @@ DESIGNS: dict[str, dict[str, object]] = {
 }
 
 
+CHECKS_END = "`endif\n"
+DEPTH_CHECK = """
+always @(posedge clk) begin
+    if (age_reg == 2'd3 && ((we && waddr >= DEPTH) || (re && raddr >= DEPTH))) begin
+        $display("SGQ_CHECK %m: outside the memory");
+        $finish;
+    end
+end
+"""
+"""No word is asked of a memory that it does not have, whether or not its data are used."""
+
+
 def job(name: str, draws: int = 6) -> UnitRun:
     design = random_design(51, **DESIGNS[name])
     regions = [(region.bits, region.signed, region.chunks) for region in design.program.regions]
     assert (len(regions) == 1) == name.endswith("one-region")
     settings = {"draws": draws, "regions": regions, "nodes": design.capacity.nodes}
-    return unit_run("feature_buffer", design, settings)
+    return mutated(unit_run("feature_buffer", design, settings), CHECKS_END, DEPTH_CHECK + CHECKS_END)
 
 
 @pytest.mark.parametrize("name", list(DESIGNS))
@@ -63,3 +87,86 @@ def test_power_up_states_on_verilator(tmp_path: Path) -> None:
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("pe2-lanes3"), old, new), tmp_path)
+
+
+WINDOWS: dict[str, dict[str, Any]] = {
+    "pe1-2-positions": {"buckets": 2, "lanes": 3, "layers": 2, "hidden": 7, "nodes": 21},
+    "pe1-8-positions": {"buckets": 8, "lanes": 1, "layers": 3, "hidden": 3, "nodes": 40},
+    "pe1-one-region": {"buckets": 3, "lanes": 4, "layers": 1, "classes": 9, "nodes": 64},
+    "pe1-one-node-a-position": {"buckets": 5, "lanes": 2, "room": 1, "nodes": 5, "max_bits": 5},
+    "pe2-4-positions": {"buckets": 4, "pes": 2, "lanes": 3, "layers": 3, "nodes": 37},
+    "pe2-one-bit": {"buckets": 4, "pes": 2, "lanes": 5, "layers": 2, "nodes": 30, "max_bits": 2},
+    "pe2-one-chunk": {"buckets": 3, "pes": 2, "lanes": 8, "hidden": 5, "classes": 6, "nodes": 33},
+    "pe4-5-positions": {"buckets": 5, "pes": 4, "lanes": 2, "layers": 3, "hidden": 5, "nodes": 90},
+    "pe4-few-nodes": {"buckets": 3, "pes": 4, "lanes": 2, "layers": 2, "hidden": 5, "nodes": 3},
+    "pe8-6-positions": {"buckets": 6, "pes": 8, "lanes": 1, "hidden": 4, "nodes": 70},
+    "pe4-16-nodes": {"buckets": 8, "pes": 4, "lanes": 1, "layers": 2, "nodes": 16},
+}
+
+
+def windowed(rng: Rng, output: Format, buckets: int, max_bits: int) -> Format:
+    """Draw windows for a format."""
+    low = 2 if output.signed else 1
+    bits = [between(rng, low, max_bits) for _ in range(buckets)]
+    windows = tuple(Window(exponent=between(rng, 0, 16 - wide), bits=wide) for wide in bits)
+    top = max(window.exponent + window.bits for window in windows)
+    return msgspec.structs.replace(output, bits=top, windows=windows)
+
+
+def window_design(
+    seed: int, *, buckets: int, room: int | None = None, max_bits: int = 16, **options: Any
+) -> Design:
+    """Return a design whose stored tensors have windows, cut into slices in a random way."""
+    rng = np.random.default_rng(seed)
+    design = random_design(51, max_bits=min(max_bits, 8), features=5, **options)
+    layers = gcn_layers(design.manifest)
+    for step in design.manifest.steps()[:-1]:
+        if step.key[0] and rng.random() < 0.2:
+            continue  # a tensor without windows in a region of others
+        index, stage = step.key
+        output = windowed(rng, step.epilogue.output, buckets, max_bits)
+        epilogue = msgspec.structs.replace(step.epilogue, output=output)
+        layers[index] = msgspec.structs.replace(layers[index], **{stage: epilogue})
+    manifest = msgspec.structs.replace(
+        design.manifest, layers=tuple(layers), degree_splits=tuple(range(1, buckets))
+    )
+    nodes = design.capacity.nodes
+    bucket_nodes = [room or between(rng, 0, nodes) for _ in range(buckets)]
+    bucket_nodes[between(rng, 0, buckets - 1)] = room or nodes
+    found = make_design(
+        manifest, lanes=design.lanes, pes=design.pes, stream_bits=design.stream_bits,
+        capacity=replace(design.capacity, bucket_nodes=tuple(bucket_nodes)),
+    )  # fmt: skip
+    plans = []
+    for region in found.program.regions:
+        choice = candidates(
+            region.widths, region.chunks, found.lanes, tuple(bucket_nodes), nodes, found.banks
+        )
+        # All cuts, or some of them: the best plan of so small a memory has few slices.
+        most = max(choice, key=lambda plan: len(plan.slices))
+        plans.append(most if rng.random() < 0.5 else choice[between(rng, 0, len(choice) - 1)])
+    vars(found)["region_plans"] = tuple(plans)  # in place of the planner's own choice
+    return found
+
+
+def window_job(name: str, seed: int = 1, draws: int = 12, peek: bool = False) -> UnitRun:
+    design = window_design(seed, **WINDOWS[name])
+    regions = design.program.regions
+    settings = {
+        "draws": draws,
+        "peek": peek,
+        "nodes": design.capacity.nodes,
+        "bucket_nodes": design.capacity.bucket_nodes,
+        "regions": [(region.bits, region.signed, region.chunks) for region in regions],
+        "widths": [region.widths for region in regions],
+        "slices": [
+            [(part.low, part.high, part.first, part.end, part.rows) for part in plan.slices]
+            for plan in design.region_plans
+        ],
+    }
+    return mutated(unit_run("feature_buffer", design, settings), CHECKS_END, DEPTH_CHECK + CHECKS_END)
+
+
+@pytest.mark.parametrize("name", list(WINDOWS))
+def test_windows_on_icarus(name: str, tmp_path: Path) -> None:
+    run_unit(window_job(name, peek=True), "icarus", tmp_path)
