@@ -14,14 +14,12 @@ from sgq_hw.host import RecordFormat
 from sgq_hw.lowering import Capacity, Pass, Program, lower
 from sgq_hw.manifest import Manifest
 from sgq_hw.schedule import PES_CHOICES, num_banks
+from sgq_hw.slices import MIN_BLOCK_DEPTH
 
 MAX_LANES = 64
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
 FIFO_ADDR_BITS = 5
 COUNTER_BITS = 48
-MIN_BLOCK_DEPTH = 33
-"""Shallower memories are left to the synthesis tool: a block would stay nearly empty, and not
-every family has distributed RAM to ask for."""
 
 ERRORS = {
     "ERR_NONE": 0,

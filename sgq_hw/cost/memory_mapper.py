@@ -90,12 +90,21 @@ def family_of(device: Device) -> str:
 
 def has_kind(family: str, kind: Kind, *, rom: bool = False) -> bool:
     """Return whether a family of `FAMILIES` has cells of a kind that can hold such a memory."""
-    cells: Sequence[Primitive | Geometry]
+    return any(cell.kind == kind and serves(cell.use, rom=rom) for cell in _cells(family))
+
+
+def block_resource(family: str) -> str:
+    """Return the resource of a family's ordinary block RAM, the first that a device lists.
+
+    A smaller kind of block besides it, as the uSRAM of PolarFire, has a resource of its own.
+    """
+    return next(cell.resource for cell in _cells(family) if cell.kind == "block")
+
+
+def _cells(family: str) -> Sequence[Primitive | Geometry]:
     if family in LIBMAP:
-        cells = LIBMAP[family].primitives
-    else:
-        cells = (*BRAM_RULES.get(family, ()), *FORMULA.get(family, ()))
-    return any(cell.kind == kind and serves(cell.use, rom=rom) for cell in cells)
+        return LIBMAP[family].primitives
+    return (*BRAM_RULES.get(family, ()), *FORMULA.get(family, ()))
 
 
 def map_memory(
