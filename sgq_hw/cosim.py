@@ -283,7 +283,7 @@ def _details(
     design: Design, workload: Workload, reports: list[JobReport], serial: bool
 ) -> list[Mismatch]:
     shown = []
-    nodes = map_workload(workload, design.pes, serial).placement.nodes
+    nodes = map_workload(workload, design.pes, serial, order=design.order).placement.nodes
     for report in reports:
         for _, pe, index, row, chunk, lane, want, got, cycle in report.details:
             # A file that was tampered with may expect a word of any pass.

@@ -66,13 +66,13 @@ def _records(schedule: Schedule, lengths: IntArray) -> list[int]:
 
 
 def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> PassTime:
-    mapping = map_workload(workload, design.pes)
+    mapping = map_workload(workload, design.pes, order=design.order)
     walks_records = step.front == "aggregate" or (
         step.front == "combine_stream" and design.sparse_input
     )
     if walks_records:
         matrix = workload.indptr if step.front == "aggregate" else workload.x_indptr
-        source = map_workload(workload, 1) if serial else mapping
+        source = map_workload(workload, 1, order=design.order) if serial else mapping
         schedule = source.edges if step.front == "aggregate" else source.inputs
         records = _records(schedule, np.diff(matrix))
         if serial:
@@ -85,7 +85,7 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
     streamed = step.front == "combine_stream" or (step.front == "aggregate" and design.streamed)
     input_wait = max(0, records[0] * design.beats_per_word - work) if streamed else 0
     output_wait = 0
-    if step.destination is None and design.pes == 1:
+    if step.destination is None and not design.collects:
         output_wait = max(0, output_beat_count(design, workload) - work)
     return PassTime(
         steps=records[0], chunks=step.chunks, macs=records[1], conflicts=records[2],
@@ -109,11 +109,11 @@ def pass_times(design: Design, workload: Workload, *, serial: bool = False) -> l
 def inference_cycles(design: Design, workload: Workload, *, serial: bool = False) -> int:
     """Return the steady-state interval of back-to-back inferences in cycles.
 
-    With several processing elements the results of an inference leave during the next one, whose
-    last pass waits for them.
+    Where results are collected (several processing elements, or degree buckets) they leave during
+    the next inference, whose last pass waits for them.
     """
     passes = [time.cycles for time in pass_times(design, workload, serial=serial)]
-    if design.pes == 1:
+    if not design.collects:
         return sum(passes)
     drain = output_beat_count(design, workload) + DRAIN_OVERHEAD
     return passes[-1] + max(sum(passes[:-1]), drain)

@@ -14,12 +14,15 @@ from sgq_hw.host import RecordFormat
 from sgq_hw.lowering import Capacity, Pass, Program, lower
 from sgq_hw.manifest import Manifest
 from sgq_hw.schedule import PES_CHOICES, num_banks
-from sgq_hw.slices import MIN_BLOCK_DEPTH
+from sgq_hw.slices import MIN_BLOCK_DEPTH, RegionPlan, plan_region
 
 MAX_LANES = 64
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
 FIFO_ADDR_BITS = 5
 COUNTER_BITS = 48
+EXPONENT_BITS = 4
+"""Of a degree window: no word has more than 16 bits."""
+MAX_BUCKETS = 8
 
 ERRORS = {
     "ERR_NONE": 0,
@@ -192,6 +195,21 @@ class Design:
         return num_banks(self.pes)
 
     @property
+    def order(self) -> tuple[int, ...]:
+        """Degree buckets as their nodes lie in memory; empty without degree windows."""
+        return self.program.order
+
+    @property
+    def buckets(self) -> int:
+        """Number of degree buckets, 1 without degree windows."""
+        return max(1, len(self.order))
+
+    @property
+    def collects(self) -> bool:
+        """Whether rows end in another order than the user's, so that results are collected."""
+        return self.pes > 1 or self.buckets > 1
+
+    @property
     def rows(self) -> int:
         """Rows that a PE has room for."""
         return -(-self.capacity.nodes // self.pes)
@@ -248,8 +266,9 @@ class Design:
 
     @cached_property
     def feature_bits(self) -> int:
-        """Signed width of a channel read from the feature buffer."""
-        return max(signed_container(r.bits, r.signed) for r in self.program.regions)
+        """Signed width of a channel read from the feature buffer, of the whole word."""
+        stored = [step for step in self.passes if step.destination is not None]
+        return max(signed_container(step.bits, step.signed) for step in stored)
 
     @cached_property
     def weight_bits(self) -> int:
@@ -258,8 +277,8 @@ class Design:
 
     @cached_property
     def out_bits(self) -> int:
-        """Signed width of a result."""
-        return max(signed_container(step.bits, step.signed) for step in self.passes)
+        """Signed width of a result as it is stored or sent."""
+        return max(signed_container(step.code_bits, step.signed) for step in self.passes)
 
     @cached_property
     def acc_bits(self) -> int:
@@ -282,8 +301,13 @@ class Design:
 
     @cached_property
     def shift_bits(self) -> int:
-        """Bits of a shift."""
-        return count_bits(max(step.shift for step in self.passes))
+        """Bits of a shift, that of the highest window included."""
+        return count_bits(
+            max(
+                step.shift + max((window.exponent for window in step.windows), default=0)
+                for step in self.passes
+            )
+        )
 
     @cached_property
     def total_bits(self) -> int:
@@ -312,6 +336,36 @@ class Design:
         return width + (self.lanes * self.multiplier_bits if self.has_channel_multipliers else 0)
 
     @cached_property
+    def region_plans(self) -> tuple[RegionPlan, ...]:
+        """How each region is cut into slices; empty without degree windows."""
+        if self.buckets == 1:
+            return ()
+        return tuple(
+            plan_region(
+                region.widths, region.chunks, self.lanes, self.capacity.bucket_nodes,
+                self.capacity.nodes, self.banks,
+            )
+            for region in self.program.regions
+        )  # fmt: skip
+
+    def _region_memories(self) -> list[Memory]:
+        if self.buckets == 1:
+            return [
+                self._memory(f"region{index}_memory", "feature", self.lanes * region.bits,
+                             region.chunks * self.bank_rows, False, index, copies=self.banks)
+                for index, region in enumerate(self.program.regions)
+            ]  # fmt: skip
+        return [
+            Memory(
+                name=f"region{index}_slice{number}_memory", role="feature",
+                width=self.lanes * part.bits, depth=region.chunks * part.rows, style=part.style,
+                index=index, copies=self.banks,
+            )
+            for index, region in enumerate(self.program.regions)
+            for number, part in enumerate(self.region_plans[index].slices)
+        ]  # fmt: skip
+
+    @cached_property
     def memories(self) -> tuple[Memory, ...]:
         """Every memory of the design."""
         rom = self.rom
@@ -335,15 +389,11 @@ class Design:
             found.append(
                 self._memory("channel_memory", "channel", self.channel_width, words, rom)
             )
-        found += [
-            self._memory(f"region{index}_memory", "feature", self.lanes * region.bits,
-                         region.chunks * self.bank_rows, False, index, copies=self.banks)
-            for index, region in enumerate(self.program.regions)
-        ]  # fmt: skip
+        found += self._region_memories()
         final = self.passes[-1]
         code_bits = final.bits
-        if self.pes > 1:
-            # Rows end in the order of the schedule; they leave in the user's.
+        if self.collects:
+            # Rows end in the order of the schedule or of memory; they leave in the user's.
             found.append(
                 self._memory("order_memory", "order", address_bits(self.rows * self.pes),
                              capacity.nodes, rom)
@@ -383,16 +433,23 @@ class Design:
                 LoadTarget(len(found), kind, index, name, bits, words, text, **more)  # type: ignore[arg-type]
             )
 
+        fields = "shift, then multiplier"
+        exponent_bits = 0
+        if self.buckets > 1:
+            fields += ", then exponents of the buckets"
+            exponent_bits = self.buckets * EXPONENT_BITS
         for step in self.passes:
-            add("constants", step.index, f"constants of pass {step.index} (shift, then multiplier)",
-                self.shift_bits + self.multiplier_bits, 1)  # fmt: skip
+            add("constants", step.index, f"constants of pass {step.index} ({fields})",
+                self.shift_bits + self.multiplier_bits + exponent_bits, 1)  # fmt: skip
         weight = self.memory("weight_memory")
         add("weights", 0, "weights", weight.width, weight.depth * weight.copies, memory=weight.name)
         if self.channel_width:
             channel = self.memory("channel_memory")
             add("channels", 0, "biases", channel.width, channel.depth, memory=channel.name)
-        add("graph", 0, "graph size {edge words[31:0], nodes[31:0]}", 64, 1)
-        if self.pes > 1:
+        bounds = "bounds of the buckets, " if self.buckets > 1 else ""
+        add("graph", 0, f"graph size {{{bounds}edge words[31:0], nodes[31:0]}}",
+            32 * (self.buckets + 1), 1)  # fmt: skip
+        if self.collects:
             order = self.memory("order_memory")
             add("order", 0, "place {row, PE} of every node", order.width, 0,
                 words_text="nodes of the graph", memory=order.name, follows_graph=True)  # fmt: skip
@@ -486,6 +543,15 @@ def make_design(
         # A host may stream complete rows without a zero: accumulators are sized for them.
         capacity = replace(capacity, row_nonzeros=manifest.input.channels)
     program = lower(manifest, lanes, capacity, num_banks(pes))
+    if len(program.order) > MAX_BUCKETS:
+        raise InputError(
+            f"degree_splits: {len(program.order)} degree buckets; the hardware has {MAX_BUCKETS}"
+        )
+    if len(capacity.bucket_nodes) != len(program.order):
+        raise InputError(
+            f"--capacity: {len(capacity.bucket_nodes)} buckets; the network has "
+            f"{len(program.order)}"
+        )
     design = Design(
         manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed
     )

@@ -18,15 +18,15 @@ from sgq_hw.design import ERRORS, PACKET_TYPES, STREAM_BITS_CHOICES, Design, che
 from sgq_hw.errors import InputError
 from sgq_hw.integration import Contents, integration_files
 from sgq_hw.jobs import inference_job
-from sgq_hw.lowering import Capacity
+from sgq_hw.lowering import Capacity, memory_order
 from sgq_hw.mapping import map_workload
 from sgq_hw.packer import edge_record_count, memory_images
 from sgq_hw.registers import COUNTER_BASE, COUNTERS, MAP_VERSION, register_map
-from sgq_hw.render import UNITS, parameters, render, units_of
+from sgq_hw.render import UNITS, RomGraph, parameters, render, units_of
 from sgq_hw.words import hex_lines, write_lines
 
 FOLDER_FORMAT = "sgq-hw-design"
-FOLDER_VERSION = 3
+FOLDER_VERSION = 4
 DESIGN_FILE = "design.json"
 BUNDLE_FILE = "bundle.npz"
 SCHEDULE_ROOM = 1.1
@@ -68,7 +68,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sparse_input: bool
     rom: bool
     streamed: bool
-    capacity: dict[str, int]
+    capacity: dict[str, int | list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +103,25 @@ def default_capacity(
 ) -> Capacity:
     """Return the capacity for a bundle's own graph, enlarged where the user asks for it.
 
-    Edge words follow the edges; on several PEs another graph's schedule may need some more.
+    Edge words follow the edges; on several PEs another graph's schedule may need some more. The
+    nodes of the degree buckets (`bucket0` and so on) follow the nodes.
 
     Raises:
         InputError: an unknown name, or less than the bundle's own graph needs.
     """
     check_pes(pes)
-    workload = bundle.workload
+    workload, order = bundle.workload, memory_order(bundle.network.manifest)
     values = {
         "nodes": workload.num_nodes,
         "edges": edge_record_count(workload),
-        "edge_words": map_workload(workload, pes).edges.steps,
+        "edge_words": map_workload(workload, pes, order=order).edges.steps,
         "row_edges": max(1, int(np.diff(workload.indptr).max(initial=0))),
         "row_nonzeros": max(1, int(np.diff(workload.x_indptr).max(initial=0))),
     }
+    if order:
+        assert workload.buckets is not None
+        sizes = np.bincount(workload.buckets, minlength=len(order))
+        values |= {f"bucket{bucket}": int(size) for bucket, size in enumerate(sizes)}
     for name, value in (wanted or {}).items():
         if name not in values:
             raise InputError(f"--capacity: unknown '{name}'; known: {', '.join(values)}")
@@ -131,7 +136,14 @@ def default_capacity(
             values["edge_words"] = max(
                 values["edge_words"], math.ceil(values["edges"] * room / pes)
             )
-    return Capacity(**values)
+    growth = values["nodes"] / workload.num_nodes
+    bucket_nodes = []
+    for bucket in order:
+        nodes = values.pop(f"bucket{bucket}")
+        if f"bucket{bucket}" not in (wanted or {}):
+            nodes = math.ceil(nodes * growth)
+        bucket_nodes.append(nodes)
+    return Capacity(**values, bucket_nodes=tuple(bucket_nodes))
 
 
 def default_sparse_input(bundle: Bundle) -> bool:
@@ -178,15 +190,17 @@ def design_for(
     return next(d for d in narrower if inference_cycles(d, bundle.workload) == best)
 
 
-def rom_sizes(design: Design, bundle: Bundle) -> tuple[int, int]:
-    """Return nodes and edge records that a ROM design bakes in, zeros for a loadable one."""
+def rom_graph(design: Design, bundle: Bundle) -> RomGraph:
+    """Return the size of the graph that a ROM design bakes in, zeros for a loadable one."""
     if not design.rom:
-        return 0, 0
-    return bundle.workload.num_nodes, map_workload(bundle.workload, design.pes).edges.steps
+        return RomGraph()
+    mapping = map_workload(bundle.workload, design.pes, order=design.order)
+    return RomGraph(bundle.workload.num_nodes, mapping.edges.steps, mapping.bounds)
 
 
 def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
     capacity = asdict(design.capacity)
+    capacity["bucket_nodes"] = list(design.capacity.bucket_nodes)
     options = Options(
         design.pes, design.lanes, design.stream_bits, design.sparse_input, design.rom,
         design.streamed, capacity,
@@ -197,6 +211,7 @@ def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
             "name": step.name, "front": step.front, "source": step.source,
             "destination": step.destination, "channels": step.out_channels,
             "chunks": step.chunks, "bits": step.bits, "signed": step.signed,
+            "windows": [[window.exponent, window.bits] for window in step.windows],
             "accumulator_bits": step.bound.accumulator_bits,
             "accumulator_bound": step.bound.accumulator, "total_bits": step.bound.total_bits,
         }
@@ -210,7 +225,7 @@ def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
         parameters=parameters(design),
         graph={
             "nodes": workload.num_nodes,
-            "edge_words": map_workload(workload, design.pes).edges.steps,
+            "edge_words": map_workload(workload, design.pes, order=design.order).edges.steps,
         },
         input={"channels": spec.channels, "bits": spec.bits, "signed": spec.signed},
         passes=passes,
@@ -235,6 +250,19 @@ def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
         errors=ERRORS,
         packet_types=PACKET_TYPES,
     )
+
+
+def read_capacity(values: dict[str, int | list[int]]) -> Capacity:
+    """Return the capacities of a design file.
+
+    Raises:
+        TypeError: a name that is unknown or missing, or a value that is none.
+    """
+    bucket_nodes = values.get("bucket_nodes")
+    sizes = {name: value for name, value in values.items() if isinstance(value, int)}
+    if not isinstance(bucket_nodes, list):
+        raise TypeError("bucket_nodes: not a list")
+    return Capacity(**sizes, bucket_nodes=tuple(bucket_nodes))
 
 
 def _is_ours(folder: Path) -> bool:
@@ -264,7 +292,7 @@ def _fill(folder: Path, design: Design, bundle: Bundle, bundle_path: Path) -> No
     from sgq_hw.golden.network import run  # noqa: PLC0415 (scipy is slow to import)
 
     digest = bundle_hash(bundle_path)
-    rtl = render(design, digest, rom_sizes(design, bundle))
+    rtl = render(design, digest, rom_graph(design, bundle))
     for name, text in rtl.items():
         write_lines(folder / "rtl" / name, text.splitlines())
     write_lines(folder / "filelist.f", [f"rtl/{name}" for name in sorted(rtl)])
@@ -374,7 +402,11 @@ def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) ->
     bundle = load_bundle(bundle_path)
     design = design_for(bundle, **options)
     if unit not in units_of(design):
-        needs = "--pes 2 or more" + (" and --graph streamed" if unit == "serial_expander" else "")
+        needs = {
+            "serial_expander": "--pes 2 or more and --graph streamed",
+            "degree_window": "degree-aware bits",
+            "output_buffer": "--pes 2 or more, or degree-aware bits,",
+        }[unit]
         raise InputError(f"--unit: {unit}: only designs with {needs} have it")
     texts = render(design, bundle_hash(bundle_path), unit=unit)
     for name, text in texts.items():
@@ -401,7 +433,7 @@ def load_generated(folder: Path) -> GeneratedDesign:
     bundle = load_bundle(bundle_path)
     options = data.options
     try:
-        capacity = Capacity(**options.capacity)
+        capacity = read_capacity(options.capacity)
     except TypeError as error:
         raise InputError(f"{path}: options.capacity: {error}") from error
     design = make_design(

@@ -57,12 +57,16 @@ class Job:
 def result_lines(design: Design, trace: Trace, mapping: Mapping) -> list[list[str]]:
     """Return the words that each processing element writes in one inference, in its order.
 
-    A line is pass, row of the PE, chunk, containers.
+    A line is pass, row of the PE, chunk, containers of the codes (what the windows keep).
     """
     bits = design.lanes * design.out_bits
     lines: list[list[str]] = [[] for _ in range(design.pes)]
     for step in design.passes:
         codes = trace[step.layer, step.stage][mapping.in_place]
+        if step.windows:
+            positions = np.searchsorted(mapping.bounds, np.arange(len(codes)), side="right")
+            exponents = np.array([window.exponent for window in step.windows])
+            codes = codes >> exponents[positions][:, None]
         nodes = len(codes)
         words = feature_buffer(codes, design.lanes, nodes).reshape(step.chunks, nodes, -1)
         in_order = words.transpose(1, 0, 2)
@@ -99,7 +103,7 @@ def inference_job(
     """
     stream = load_packets(design, bundle, serial=serial).lines() if load else []
     stream += marked(input_packet(design, bundle.workload, serial=serial)) * inferences
-    mapping = map_workload(bundle.workload, design.pes, serial)
+    mapping = map_workload(bundle.workload, design.pes, serial, order=design.order)
     final = design.passes[-1]
     output = output_beats(design, trace[final.layer, final.stage]).lines()
     return Job(

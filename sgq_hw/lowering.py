@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgq_hw.errors import InputError
-from sgq_hw.formats import Key, Multiplier
+from sgq_hw.formats import Key, Multiplier, Window
 from sgq_hw.golden.bounds import StageBound, stage_bounds
 from sgq_hw.golden.fixed_point import BoundError, code_range
 from sgq_hw.layers import GcnLayer
@@ -27,6 +27,7 @@ class Capacity:
         edge_words: Words of its schedule, each with a record of every processing element.
         row_edges: Entries of one of its rows.
         row_nonzeros: Stored inputs in one row of the input matrix.
+        bucket_nodes: Nodes of each position of the memory order; empty without degree windows.
     """
 
     nodes: int
@@ -34,6 +35,7 @@ class Capacity:
     edge_words: int
     row_edges: int
     row_nonzeros: int
+    bucket_nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +43,20 @@ class Region:
     """A part of the feature buffer: one tensor at a time, at its own width.
 
     Attributes:
-        bits: Bits of a stored channel.
+        widths: Bits of a stored channel, for each position of the memory order; a single one
+            without degree windows.
         signed: Whether stored channels are two's complement.
         chunks: Words of a node.
     """
 
-    bits: int
+    widths: tuple[int, ...]
     signed: bool
     chunks: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of the widest stored channel."""
+        return max(self.widths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,10 @@ class Pass:
         multiplier: M of the epilogue.
         layer_multiplier: The constant M, 1 where M is per channel or node.
         shift: S of the epilogue.
-        limit_low, limit_high: Saturation limits of the result.
-        bits, signed: Format of the result.
+        limits: Saturation limits (low, high) of the stored code, for each position of the memory
+            order; a single pair without degree windows.
+        bits, signed: Format of the result, of the whole word where it has windows.
+        windows: Windows of the result by position, empty where all nodes keep all bits.
         bias_bits: Width of the network's own biases, 0 without.
         bound: Proved bounds of its sums.
         addend_region, addend_factor: Second tensor and its constant factor in the epilogue
@@ -101,10 +111,10 @@ class Pass:
     multiplier: Multiplier
     layer_multiplier: int
     shift: int
-    limit_low: int
-    limit_high: int
+    limits: tuple[tuple[int, int], ...]
     bits: int
     signed: bool
+    windows: tuple[Window, ...]
     bias_bits: int
     bound: StageBound
     addend_region: int | None = None
@@ -115,6 +125,26 @@ class Pass:
         """Layer and stage, as arrays and traces are filed."""
         return self.layer, self.stage
 
+    @property
+    def limit_low(self) -> int:
+        """Least stored code."""
+        return min(low for low, _ in self.limits)
+
+    @property
+    def limit_high(self) -> int:
+        """Largest stored code."""
+        return max(high for _, high in self.limits)
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of the widest stored code."""
+        return max((window.bits for window in self.windows), default=self.bits)
+
+    @property
+    def source_pass(self) -> int | None:
+        """Pass whose result is read from the feature buffer."""
+        return None if self.source is None else self.index - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Program:
@@ -123,26 +153,47 @@ class Program:
     Attributes:
         passes: In running order; the last one feeds the output stream.
         regions: Regions of the feature buffer.
+        order: Degree buckets in the order in which their nodes lie in memory; a position is a place
+            in it. Empty without degree windows.
         weight_words: Words of a bank of the weight memory.
         channel_words: Words of the channel memory.
     """
 
     passes: tuple[Pass, ...]
     regions: tuple[Region, ...]
+    order: tuple[int, ...]
     weight_words: int
     channel_words: int
 
 
-def _merge(region: Region | None, bits: int, signed: bool, chunks: int) -> Region:
+def _merge(region: Region | None, widths: tuple[int, ...], signed: bool, chunks: int) -> Region:
     """Widen a region so that it also holds another tensor, whatever the signs."""
     if region is None:
-        return Region(bits, signed, chunks)
+        return Region(widths, signed, chunks)
     both_signed = region.signed or signed
-    widths = (
-        region.bits + (both_signed and not region.signed),
-        bits + (both_signed and not signed),
+    old, new = both_signed and not region.signed, both_signed and not signed
+    merged = tuple(
+        max(mine + old, theirs + new) for mine, theirs in zip(region.widths, widths, strict=True)
     )
-    return Region(max(widths), both_signed, max(region.chunks, chunks))
+    return Region(merged, both_signed, max(region.chunks, chunks))
+
+
+def memory_order(manifest: Manifest) -> tuple[int, ...]:
+    """Return the degree buckets in the order in which their nodes lie in memory.
+
+    Buckets that keep most bits come first, so that the slices of most tensors begin at the first
+    node. Empty where no stored tensor has windows.
+    """
+    steps = manifest.steps()[:-1]  # the result is not stored
+    windowed = [step for step in steps if step.epilogue.output.windows]
+    if not windowed:
+        return ()
+    buckets = range(len(manifest.degree_splits) + 1)
+    bits = [
+        sum(step.epilogue.output.windows[bucket].bits * step.channels for step in windowed)
+        for bucket in buckets
+    ]
+    return tuple(sorted(buckets, key=lambda bucket: -bits[bucket]))
 
 
 def _refuse_unbuilt(manifest: Manifest) -> None:
@@ -152,12 +203,12 @@ def _refuse_unbuilt(manifest: Manifest) -> None:
             raise InputError(
                 f"layers[{index}].kind: no hardware for '{layer.kind}' layers yet, only for gcn"
             )
-    for step in manifest.steps():
-        if step.epilogue.output.windows:
-            raise InputError(
-                f"layers[{step.key[0]}].{step.key[1]}.output.windows: no hardware for "
-                "degree-aware bits yet"
-            )
+    final = manifest.steps()[-1]
+    if final.epilogue.output.windows:
+        raise InputError(
+            f"layers[{final.key[0]}].{final.key[1]}.output.windows: the result of a network leaves "
+            "with the same bits for every node"
+        )
 
 
 def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) -> Program:
@@ -174,6 +225,7 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
     except BoundError as error:
         raise InputError(str(error)) from error
     steps = manifest.steps()
+    order = memory_order(manifest)
     regions: list[Region | None] = [None, None]
     passes: list[Pass] = []
     weight_words = channel_words = 0
@@ -181,9 +233,10 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
         epilogue, output = step.epilogue, step.epilogue.output
         chunks = -(-step.channels // lanes)
         final = index == len(steps) - 1
+        windows = tuple(output.windows[bucket] for bucket in order) if output.windows else ()
+        widths = tuple(window.bits for window in windows) or (output.bits,) * max(1, len(order))
         if not final:
-            regions[index % 2] = _merge(regions[index % 2], output.bits, output.signed, chunks)
-        low, high = code_range(output.bits, output.signed)
+            regions[index % 2] = _merge(regions[index % 2], widths, output.signed, chunks)
         combine = step.operation == "combine"
         stride = -(-step.inputs // banks)
         uses_channels = epilogue.bias_bits > 0 or epilogue.multiplier.kind == "channel"
@@ -209,10 +262,10 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
                     epilogue.multiplier.value if epilogue.multiplier.kind == "layer" else 1
                 ),
                 shift=epilogue.shift,
-                limit_low=low,
-                limit_high=high,
+                limits=tuple(code_range(width, output.signed) for width in widths),
                 bits=output.bits,
                 signed=output.signed,
+                windows=windows,
                 bias_bits=epilogue.bias_bits,
                 bound=bounds[step.key],
             )
@@ -222,6 +275,7 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
     return Program(
         tuple(passes),
         tuple(region for region in regions if region is not None),
+        order,
         weight_words,
         channel_words,
     )

@@ -12,10 +12,9 @@ from sgq_hw.fields import IntArray
 from sgq_hw.schedule import Placement, Schedule, num_banks, place_rows, schedule_rows
 
 
-def natural_placement(nodes: int, pes: int) -> Placement:
-    """Return the placement of unscheduled graphs: row r belongs to PE `r % pes`."""
-    numbers = np.arange(nodes, dtype=np.int64)
-    return Placement(pes, numbers % pes, numbers // pes)
+def natural_placement(places: IntArray, pes: int) -> Placement:
+    """Return the placement of unscheduled graphs: place r belongs to PE `r % pes`."""
+    return Placement(pes, places % pes, places // pes)
 
 
 class Mapping:
@@ -25,12 +24,35 @@ class Mapping:
         workload: Graph and inputs.
         pes: Processing elements.
         placement: Where the nodes lie already; balanced for this workload without one.
+        order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
     """
 
-    def __init__(self, workload: Workload, pes: int, placement: Placement | None = None) -> None:
-        self.workload, self.pes = workload, pes
+    def __init__(
+        self,
+        workload: Workload,
+        pes: int,
+        placement: Placement | None = None,
+        order: tuple[int, ...] = (),
+    ) -> None:
+        self.workload, self.pes, self.order = workload, pes, order
         self.banks = num_banks(pes)
         self._placement = placement
+
+    @cached_property
+    def positions(self) -> IntArray | None:
+        """Position in the order of every node's degree bucket: int64 [nodes]; None without one."""
+        if not self.order:
+            return None
+        assert self.workload.buckets is not None
+        return np.argsort(self.order)[self.workload.buckets]
+
+    @cached_property
+    def bounds(self) -> tuple[int, ...]:
+        """First place of every position but the first."""
+        if self.positions is None:
+            return ()
+        sizes = np.bincount(self.positions, minlength=len(self.order))
+        return tuple(np.cumsum(sizes)[:-1].tolist())
 
     @cached_property
     def placement(self) -> Placement:
@@ -39,7 +61,7 @@ class Mapping:
             return self._placement
         workload = self.workload
         rows = [np.diff(workload.indptr), np.diff(workload.x_indptr)]
-        return place_rows(np.maximum(np.stack(rows), 1), self.pes)
+        return place_rows(np.maximum(np.stack(rows), 1), self.pes, self.positions)
 
     @cached_property
     def edges(self) -> Schedule:
@@ -71,14 +93,18 @@ class Mapping:
 
 
 @lru_cache(maxsize=8)
-def map_workload(workload: Workload, pes: int, serial: bool = False) -> Mapping:
+def map_workload(
+    workload: Workload, pes: int, serial: bool = False, order: tuple[int, ...] = ()
+) -> Mapping:
     """Return the mapping of a workload; the last ones are kept.
 
     Args:
         workload: Graph and inputs.
         pes: Processing elements.
         serial: Whether its records come unscheduled.
+        order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
     """
-    return Mapping(
-        workload, pes, natural_placement(workload.num_nodes, pes) if serial else None
-    )
+    if not serial:
+        return Mapping(workload, pes, order=order)
+    in_order = map_workload(workload, 1, order=order).places
+    return Mapping(workload, pes, natural_placement(in_order, pes), order)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sgq_hw.bundle import Bundle, Workload
-from sgq_hw.design import PACKET_TYPES, Design, LoadTarget
+from sgq_hw.design import EXPONENT_BITS, PACKET_TYPES, Design, LoadTarget
 from sgq_hw.errors import InputError
 from sgq_hw.formats import Epilogue
 from sgq_hw.golden.feature_buffer import feature_buffer
@@ -44,6 +44,9 @@ def check_fits(design: Design, bundle: Bundle) -> None:
     manifest, other = design.manifest, bundle.network.manifest
     if len(other.layers) != len(manifest.layers):
         raise InputError(f"layers: {len(other.layers)}; the design has {len(manifest.layers)}")
+    buckets, others = len(manifest.degree_splits) + 1, len(other.degree_splits) + 1
+    if design.buckets > 1 and buckets != others:
+        raise InputError(f"degree_splits: {others} buckets; the design has {buckets}")
     for what in ("normalisation", "self_loops", "input", "edge"):
         mine, theirs = getattr(manifest, what), getattr(other, what)
         if what == "edge" and mine is not None and theirs is not None:
@@ -63,11 +66,37 @@ def check_fits(design: Design, bundle: Bundle) -> None:
     }
     if all(size <= getattr(design.capacity, name) for name, size in sizes.items()):
         # A graph that is too large need not be scheduled to say so.
-        sizes["edge_words"] = map_workload(workload, design.pes).edges.steps
+        mapping = map_workload(workload, design.pes, order=design.order)
+        sizes["edge_words"] = mapping.edges.steps
     for name, size in sizes.items():
         limit = getattr(design.capacity, name)
         if size > limit:
             raise InputError(f"{workload.name}: {name}: {size}; the largest that fits is {limit}")
+    _check_slices(design, workload)
+
+
+def rows_of_run(first: int, end: int, banks: int) -> int:
+    """Return the rows of a bank that the places `first` to `end - 1` touch."""
+    return (end - 1) // banks - first // banks + 1 if end > first else 0
+
+
+def _check_slices(design: Design, workload: Workload) -> None:
+    """Refuse a graph that has more nodes of some buckets than a slice of memory holds."""
+    if design.buckets == 1:
+        return
+    bounds = map_workload(workload, design.pes, order=design.order).bounds
+    starts = (0, *bounds, workload.num_nodes)
+    for plan in design.region_plans:
+        for part in plan.slices:
+            first, end = starts[part.first], starts[part.end]
+            rows = rows_of_run(first, end, design.banks)
+            if rows > part.rows:
+                buckets = ", ".join(map(str, sorted(design.order[part.first : part.end])))
+                largest = (first // design.banks + part.rows) * design.banks - first
+                raise InputError(
+                    f"{workload.name}: nodes of degree buckets {buckets}: {end - first}; "
+                    f"the largest that fits is {largest}"
+                )
 
 
 def _check_node_tables(manifest: Manifest, other: Manifest) -> None:
@@ -98,15 +127,22 @@ def _check_step(design: Design, mine: Step, theirs: Step) -> None:
 
 
 def _check_epilogue(design: Design, where: str, mine: Epilogue, theirs: Epilogue) -> None:
-    if (mine.output.bits, mine.output.signed) != (theirs.output.bits, theirs.output.signed):
+    wanted, given = mine.output, theirs.output
+    same = wanted.signed == given.signed and [w.bits for w in wanted.windows] == [
+        w.bits for w in given.windows
+    ]
+    # Windows may lie elsewhere in the word as long as that is no wider.
+    fits = given.bits <= wanted.bits if wanted.windows else given.bits == wanted.bits
+    if not (same and fits):
         raise InputError(f"{where}.output: {theirs.output}; the design has {mine.output}")
     if (mine.multiplier.kind, mine.multiplier.table) != (
         theirs.multiplier.kind,
         theirs.multiplier.table,
     ):
         raise InputError(f"{where}.multiplier: {theirs.multiplier}; the design has another kind")
+    highest = max((window.exponent for window in given.windows), default=0)
     limits = {
-        "shift": (theirs.shift, (1 << design.shift_bits) - 1),
+        "shift": (theirs.shift + highest, (1 << design.shift_bits) - 1),
         "bias_bits": (theirs.bias_bits, design.bias_bits if mine.bias_bits else 0),
         "multiplier.bits": (theirs.multiplier.bits, mine.multiplier.bits),
     }
@@ -158,7 +194,7 @@ def _channel_words(design: Design, bundle: Bundle) -> Words:
 
 def edge_words(design: Design, workload: Workload) -> Words:
     """Return the edge words of a graph: one a step, a record of every processing element."""
-    mapping = map_workload(workload, design.pes)
+    mapping = map_workload(workload, design.pes, order=design.order)
     placement, columns = mapping.placement, workload.indices
     records = scheduled_records(
         mapping.edges, placement.bank[columns], placement.address[columns], workload.edge_codes,
@@ -202,9 +238,14 @@ def target_words(
     if target.kind == "constants":
         epilogue = bundle.network.manifest.steps()[target.index].epilogue
         value = epilogue.multiplier.value if epilogue.multiplier.kind == "layer" else 1
-        return pack_words(
-            np.array([[epilogue.shift | value << design.shift_bits]]), target.bits
-        )
+        fields = [(epilogue.shift, design.shift_bits), (value, design.multiplier_bits)]
+        if design.buckets > 1:
+            windows = epilogue.output.windows
+            fields += [
+                (windows[bucket].exponent if windows else 0, EXPONENT_BITS)
+                for bucket in design.order
+            ]
+        return join_words([(np.array([[code]]), bits) for code, bits in fields])
     if target.kind == "weights":
         return pack_words(_weight_codes(design, bundle), design.weight_bits)
     if target.kind == "channels":
@@ -217,11 +258,13 @@ def _graph_words(
 ) -> Words:
     """Return the words of a load packet that belongs to the graph."""
     if target.kind == "graph":
-        steps = map_workload(workload, 1 if serial else design.pes).edges.steps
-        return pack_words(np.array([[workload.num_nodes, steps]]), 32)
+        pes = 1 if serial else design.pes
+        mapping = map_workload(workload, pes, order=design.order)
+        size = [workload.num_nodes, mapping.edges.steps, *mapping.bounds]
+        return pack_words(np.array([size]), 32)
     if target.kind == "edges":
         return edge_words(design, workload)
-    mapping = map_workload(workload, design.pes, serial)
+    mapping = map_workload(workload, design.pes, serial, order=design.order)
     if target.kind == "order":
         return pack_words(mapping.places[:, None], target.bits)
     name = design.manifest.node_tables[target.index].name
@@ -281,7 +324,8 @@ def load_packets(design: Design, bundle: Bundle, *, serial: bool = False) -> Bea
         words = target_words(design, bundle, target, serial=serial)
         tag = 0
         if target.kind == "graph":
-            tag = graph_tag(map_workload(bundle.workload, design.pes, serial).places)
+            mapping = map_workload(bundle.workload, design.pes, serial, order=design.order)
+            tag = graph_tag(mapping.places)
         beats = to_beats(words, size)
         parts.append(
             make_packet(design.stream_bits, target.type, target.index, len(words), beats, tag)
@@ -322,9 +366,10 @@ def input_packet(
         loaded: What `load_packets` loaded, if it had other inputs: its nodes keep their places.
         serial: Records are not scheduled.
     """
-    mapping = map_workload(workload, design.pes, serial)
+    mapping = map_workload(workload, design.pes, serial, order=design.order)
     if loaded is not None and not serial:
-        mapping = Mapping(workload, design.pes, map_workload(loaded, design.pes).placement)
+        placement = map_workload(loaded, design.pes, order=design.order).placement
+        mapping = Mapping(workload, design.pes, placement, design.order)
     words = input_words(design, workload, mapping, serial=serial)
     graph = None
     if design.streamed:

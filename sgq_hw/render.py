@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -11,6 +11,7 @@ from sgq_hw import __version__
 from sgq_hw.design import (
     COUNTER_BITS,
     ERRORS,
+    EXPONENT_BITS,
     FIFO_ADDR_BITS,
     PACKET_TYPES,
     Design,
@@ -49,6 +50,20 @@ UNITS = (
 """Templates that are rendered once each; memories are rendered once for each style in use."""
 
 MEMORY_TEMPLATES = ("ram", "rom")
+
+
+class RomGraph(NamedTuple):
+    """The size of a baked-in graph.
+
+    Attributes:
+        nodes: Nodes.
+        records: Edge words.
+        bounds: First place of every position of the memory order but the first.
+    """
+
+    nodes: int = 0
+    records: int = 0
+    bounds: tuple[int, ...] = ()
 
 
 def _load_template(name: str) -> str | None:
@@ -92,7 +107,9 @@ def parameters(design: Design) -> dict[str, int]:
     load_word_bits = max([64, *(target.bits for target in design.targets)])
     beats = -(-load_word_bits // design.stream_bits)
     out_beats = -(-design.lanes * final.bits // design.stream_bits)
-    region_depth = max(region.chunks for region in regions) * design.bank_rows
+    # Slices have depths of their own: there, an address is {chunk, row}.
+    stride = design.bank_rows if design.buckets == 1 else 1 << address_bits(design.bank_rows)
+    region_depth = max(region.chunks for region in regions) * stride
     weight_addr_bits = max(address_bits(design.program.weight_words), 1)
     return {
         "PES": design.pes,
@@ -114,6 +131,10 @@ def parameters(design: Design) -> dict[str, int]:
         "CODE_BITS": final.bits,
         "X_BITS": design.manifest.input.bits,
         "EDGE_BITS": 0 if design.manifest.edge is None else design.manifest.edge.bits,
+        "BUCKETS": design.buckets,
+        "BUCKET_BITS": address_bits(design.buckets),
+        "EXPONENT_BITS": EXPONENT_BITS,
+        "BOUND_BITS": count_bits(capacity.nodes),
         "CHUNKS": max(step.chunks for step in design.passes),
         "CHUNK_BITS": address_bits(max(step.chunks for step in design.passes)),
         "LANE_BITS": address_bits(design.lanes),
@@ -145,7 +166,7 @@ def parameters(design: Design) -> dict[str, int]:
         "OPERAND_ADDR_BITS": max(weight_addr_bits, address_bits(region_depth)),
         "CHANNEL_ADDR_BITS": address_bits(design.program.channel_words),
         "FEATURE_ADDR_BITS": address_bits(region_depth),
-        "FEATURE_STRIDE": design.bank_rows,
+        "FEATURE_STRIDE": stride,
         "OUTPUT_ADDR_BITS": address_bits(final.chunks * design.rows),
         "REGION_BITS": address_bits(len(regions)),
         "PASS_BITS": address_bits(len(design.passes)),
@@ -204,7 +225,34 @@ def _multiplier_sources(design: Design) -> list[dict[str, object]]:
     return sources
 
 
-def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
+def _regions(design: Design) -> list[dict[str, Any]]:
+    """Return what the feature buffer keeps: each region in one memory, or cut into slices."""
+    memories = [memory for memory in design.memories if memory.role == "feature"]
+    found: list[dict[str, Any]] = []
+    for index, region in enumerate(design.program.regions):
+        own = [
+            {"depth": memory.depth, "addr_bits": memory.addr_bits, "module": memory.module,
+             "name": memory.name}
+            for memory in memories
+            if memory.index == index
+        ]  # fmt: skip
+        shape = {
+            "bits": region.bits, "signed": region.signed, "chunks": region.chunks,
+            "widths": region.widths,
+        }  # fmt: skip
+        if design.buckets == 1:
+            found.append(shape | own[0])
+            continue
+        slices = [
+            {"low": part.low, "high": part.high, "bits": part.bits, "first": part.first,
+             "end": part.end, "rows": part.rows, **memory}
+            for part, memory in zip(design.region_plans[index].slices, own, strict=True)
+        ]  # fmt: skip
+        found.append(shape | {"slices": slices})
+    return found
+
+
+def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
     values = parameters(design)
     by_name = {memory.name: memory for memory in design.memories}
     targets = [
@@ -234,23 +282,15 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         for memory in design.memories
         if memory.role in ("weight", "edge", "table", "channel", "order")
     ]  # fmt: skip
-    regions = [
-        {
-            "bits": region.bits, "signed": region.signed,
-            "depth": by_name[f"region{index}_memory"].depth,
-            "addr_bits": by_name[f"region{index}_memory"].addr_bits,
-            "module": by_name[f"region{index}_memory"].module,
-            "name": f"region{index}_memory",
-        }
-        for index, region in enumerate(design.program.regions)
-    ]  # fmt: skip
     passes = [
         {
             **{name: getattr(step, name) for name in step.__slots__},
+            "limit_low": step.limit_low, "limit_high": step.limit_high,
+            "source_pass": step.source_pass,
             "multiplier_select": _multiplier_select(design, step.index),
         }
         for step in design.passes
-    ]
+    ]  # fmt: skip
     edge = design.edge_record
     return {
         "p": SimpleDict(values),
@@ -281,14 +321,17 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         "targets": targets,
         "graph_target": by_kind.get("graph", 0),
         "memories": memories,
-        "regions": regions,
+        "regions": _regions(design),
+        "windows": design.buckets > 1,
+        "collects": design.collects,
         "passes": passes,
         "multiplier_sources": _multiplier_sources(design),
         "fifo": by_name["output_fifo"],
         "output": by_name.get("output_memory"),
         "top_parameters": TOP_PARAMETERS + (LOAD_PARAMETERS if targets else ()),
-        "rom_nodes": rom_sizes[0],
-        "rom_records": rom_sizes[1],
+        "rom_nodes": rom_graph.nodes,
+        "rom_records": rom_graph.records,
+        "rom_bounds": rom_graph.bounds,
         "counters": COUNTERS,
         "counter_base": COUNTER_BASE,
         "control_address": CONTROL_ADDRESS,
@@ -300,7 +343,7 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
 
 def units_of(design: Design) -> list[str]:
     """Return the units that a design has, of `UNITS`."""
-    optional = {"output_buffer": design.pes > 1, "serial_expander": design.serial}
+    optional = {"output_buffer": design.collects, "serial_expander": design.serial}
     return [name for name in UNITS if optional.get(name, True)]
 
 
@@ -328,7 +371,7 @@ def addend_parameters(design: Design, factor: int) -> dict[str, int]:
 def render(
     design: Design,
     bundle_hash: str,
-    rom_sizes: tuple[int, int] = (0, 0),
+    rom_graph: RomGraph = RomGraph(),  # noqa: B008 (immutable)
     unit: str | None = None,
     addend_factor: int = 0,
 ) -> dict[str, str]:
@@ -337,7 +380,7 @@ def render(
     Args:
         design: What to render.
         bundle_hash: Short hash of the bundle, written into every header.
-        rom_sizes: Nodes and edge records of the baked-in graph, for a ROM design.
+        rom_graph: The baked-in graph, for a ROM design.
         unit: Only this template (and the memories it may instantiate).
         addend_factor: Factor of a second tensor in `requantize`; 0 leaves the addend out. For the
             unit alone: no pass of the accelerator has an addend yet.
@@ -346,7 +389,7 @@ def render(
         File name to Verilog text.
     """
     env = environment()
-    context = _context(design, rom_sizes)
+    context = _context(design, rom_graph)
     if addend_factor:
         values = {**parameters(design), **addend_parameters(design, addend_factor)}
         context |= {"p": SimpleDict(values), "has_addend": True}

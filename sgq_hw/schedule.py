@@ -113,7 +113,7 @@ def num_banks(pes: int) -> int:
     return 1 if pes == 1 else 2 * pes
 
 
-def place_rows(loads: IntArray, pes: int) -> Placement:
+def place_rows(loads: IntArray, pes: int, groups: IntArray | None = None) -> Placement:
     """Give rows to PEs so that all PEs have about as many records in every kind of pass.
 
     One PE keeps the nodes' order.
@@ -121,6 +121,7 @@ def place_rows(loads: IntArray, pes: int) -> Placement:
     Args:
         loads: int64 [kinds, nodes], records of each node in each kind of pass, at least 1.
         pes: Processing elements, a power of two up to 64.
+        groups: int64 [nodes], number of each node's group, from 0; None: one group.
 
     Raises:
         ValueError: loads or a number of PEs that are not so.

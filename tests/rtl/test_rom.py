@@ -8,7 +8,7 @@ import pytest
 
 from sgq_hw.design import address_bits
 from sgq_hw.host import pack_words
-from sgq_hw.render import render
+from sgq_hw.render import RomGraph, render
 from sgq_hw.words import hex_lines
 from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, random_design, run_unit
 
@@ -19,7 +19,8 @@ IMAGE = "image.hex"
 def job(width: int, depth: int, style: str = "auto") -> UnitRun:
     design = random_design(71, lanes=4, nodes=40, graph="random", layers=1, rom=True)
     top = f"sgq_rom_{style}"
-    text = render(design, "unit", (40, design.capacity.edges), unit="requantize")[f"{top}.v"]
+    graph = RomGraph(40, design.capacity.edges)
+    text = render(design, "unit", graph, unit="requantize")[f"{top}.v"]
     bits = np.random.default_rng([width, depth]).integers(0, 2, (depth, width))
     image = hex_lines(pack_words(bits, 1), width)
     shape = {"WIDTH": width, "DEPTH": depth, "ADDR_BITS": address_bits(depth)}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sgq_hw.generate import design_for, rom_sizes
+from sgq_hw.generate import design_for, rom_graph
 from sgq_hw.packer import input_packet, load_packets
 from sgq_hw.render import parameters, render
 from tests.random_networks import random_bundle
@@ -54,13 +54,13 @@ def job(name: str) -> UnitRun:
         for target in design.targets
     ]  # fmt: skip
     limits = design.capacity
-    sizes_of_rom = rom_sizes(design, bundle)
+    graph = rom_graph(design, bundle)
     settings = {
         **parameters(design), "stream_bits": design.stream_bits, "packets": packets,
-        "targets": targets, "rom": sizes_of_rom if design.rom else None,
+        "targets": targets, "rom": graph[:2] if design.rom else None,
         "capacity": {"nodes": limits.nodes, "edge_words": limits.edge_words},
     }  # fmt: skip
-    return UnitRun(UNIT, render(design, "unit", sizes_of_rom, unit=UNIT), settings)
+    return UnitRun(UNIT, render(design, "unit", graph, unit=UNIT), settings)
 
 
 ON_VERILATOR = ("32-node-tables", "4-pes")
