@@ -2,6 +2,8 @@
 
 import random
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
@@ -10,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgq_hw.cost.memory_mapper import FAMILIES, block_resource, map_memory
-from sgq_hw.slices import MIN_BLOCK_DEPTH, RegionPlan, Slice, candidates, plan_region, slice_rows
+from sgq_hw.slices import (
+    MIN_BLOCK_DEPTH,
+    RegionPlan,
+    Slice,
+    candidates,
+    memory_style,
+    plain_plan,
+    plan_region,
+    slice_rows,
+)
 
 FAMILY_NAMES = st.sampled_from(["xc7", "ecp5", "ice40", "polarfire", "cyclonev", "versal"])
 
@@ -110,13 +121,102 @@ def test_best_plan_is_never_above_the_plain_memory(region: Region) -> None:
     widths, chunks, lanes, room, banks, family = region
     nodes = max(1, sum(room[: len(widths)]))
     depth = chunks * -(-nodes // banks)
-    style = "block" if depth >= MIN_BLOCK_DEPTH else "auto"
-    plain = map_memory(lanes * max(widths), depth, family, style=style)  # type: ignore[arg-type]
+    plain = map_memory(lanes * max(widths), depth, family, style=memory_style(depth))
     best = plans_of(region)[0]
     in_blocks = plain.resource_type == block_resource(family)
     assert best.blocks <= (banks * plain.units if in_blocks else 0)
     assert best == plan_region(widths, chunks, lanes, room[: len(widths)], nodes, banks, family)
     assert all(best.blocks <= plan.blocks for plan in plans_of(region))
+
+
+class Broken(Exception):
+    """A model of the memories found a code without a place of its own."""
+
+
+def run_through(
+    plan: RegionPlan, widths: list[int], counts: list[int], chunks: int, banks: int, lost: int = 0
+) -> None:
+    """Write a random code for every node and chunk into the slices' memories; read all back.
+
+    Args:
+        plan: The slices.
+        widths: Bits of the codes of each position.
+        counts: Nodes of each position of the graph.
+        chunks: Words of a node.
+        banks: Banks of the region.
+        lost: Rows that a planted fault takes from every slice.
+    """
+    bounds = [sum(counts[:position]) for position in range(len(counts) + 1)]
+    generator = random.Random(0)
+    memories: dict[tuple[int, int, int], int] = {}
+    codes: dict[tuple[int, int], int] = {}
+
+    def places() -> Iterator[tuple[int, int, int]]:
+        for position, count in enumerate(counts):
+            for place in range(bounds[position], bounds[position] + count):
+                yield from ((position, place, chunk) for chunk in range(chunks))
+
+    def address(piece: Slice, place: int, chunk: int) -> int:
+        offset = bounds[piece.first] // banks if piece.first else 0
+        row, rows = place // banks - offset, piece.rows - lost
+        if not 0 <= row < rows:
+            raise Broken(f"row {row} of {rows}")
+        return chunk * rows + row
+
+    def holding(position: int) -> list[tuple[int, Slice]]:
+        parts = enumerate(plan.slices)
+        return [(n, piece) for n, piece in parts if piece.first <= position < piece.end]
+
+    for position, place, chunk in places():
+        code = codes[place, chunk] = generator.getrandbits(widths[position])
+        for number, piece in holding(position):
+            key = (number, place % banks, address(piece, place, chunk))
+            if key in memories:
+                raise Broken(f"address {key} twice")
+            memories[key] = code >> piece.low & (1 << piece.bits) - 1
+    for position, place, chunk in places():
+        read = 0
+        for number, piece in holding(position):
+            read |= memories[number, place % banks, address(piece, place, chunk)] << piece.low
+        if read != codes[place, chunk]:
+            raise Broken(f"{read} instead of {codes[place, chunk]}")
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[list[int], list[int], int, list[int]]:
+    """Draw widths, room for nodes of each position and in total, and a graph within it."""
+    count = draw(st.integers(1, 5))
+    widths = draw(st.lists(st.integers(1, 9), min_size=count, max_size=count))
+    room = draw(st.lists(st.integers(0, 12), min_size=count, max_size=count))
+    nodes = draw(st.integers(1, max(1, sum(room))))
+    counts: list[int] = []
+    for most in room:
+        counts.append(draw(st.integers(0, min(most, nodes - sum(counts)))))
+    return widths, room, nodes, counts
+
+
+@given(graphs(), st.sampled_from([1, 4, 8]), st.integers(1, 3))
+def test_every_graph_within_capacity_comes_back(
+    graph: tuple[list[int], list[int], int, list[int]], banks: int, chunks: int
+) -> None:
+    widths, room, nodes, counts = graph
+    for plan in candidates(widths, chunks, 4, room, nodes, banks):
+        run_through(plan, widths, counts, chunks, banks)
+
+
+def test_planted_faults_do_not_come_back() -> None:
+    widths, counts, banks = [4, 2, 3], [5, 9, 7], 4
+    for plan in candidates(widths, 2, 4, counts, sum(counts), banks):
+        run_through(plan, widths, counts, 2, banks)
+        with pytest.raises(Broken):
+            run_through(plan, widths, counts, 2, banks, lost=1)
+        # A graph with more nodes in front than there is room for.
+        with pytest.raises(Broken):
+            run_through(plan, widths, [counts[0] + banks, *counts[1:]], 2, banks)
+    best = plan_region(widths, 2, 4, counts, sum(counts), banks)
+    top = replace(best.slices[-1], high=best.slices[-1].high - 1)
+    with pytest.raises(Broken):
+        run_through(replace(best, slices=(*best.slices[:-1], top)), widths, counts, 2, banks)
 
 
 def test_merged_plan_is_the_plain_memory() -> None:
@@ -127,6 +227,8 @@ def test_merged_plan_is_the_plain_memory() -> None:
     )
     assert merged.slices == (Slice(0, 8, 0, 4, 3400, "block"),)
     assert merged.bits == 16 * 8 * 13600
+    plain = plain_plan(8, 1, 16, 13600, 4)
+    assert (merged.bits, merged.blocks, merged.luts) == (plain.bits, plain.blocks, plain.luts)
 
 
 def test_hull_spans_narrow_positions_between_wide_ones() -> None:
