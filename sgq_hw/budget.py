@@ -4,17 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sgq_hw.bundle import Bundle
-from sgq_hw.compression import (
-    Compression,
-    Tensor,
-    cheapest_input_bits,
-    compression,
-    float_bits,
-    tensors,
-)
+from sgq_hw.compression import Compression, cheapest_input_bits, compression, float_bits
 from sgq_hw.cost.devices import Device
 from sgq_hw.cost.memory_mapper import FitResult, MemoryRequest, fit
 from sgq_hw.design import Design
+from sgq_hw.feature_memory import FeatureMemory, feature_memory
 from sgq_hw.throughput import Throughput, predict
 
 
@@ -24,9 +18,7 @@ class Budget:
 
     Attributes:
         design: What is priced.
-        tensors: Every tensor between passes, the input first.
-        stored_bits: Bits that the design reserves for each of them on chip, by name, padding
-            included; none for what is streamed.
+        features: Its feature memory, against other ways to keep the same tensors.
         input_bits: The input in its cheapest lossless coding.
         bits_total: Bits of all memories of the design.
         bits_fp32: The same network and graph in dense fp32.
@@ -37,8 +29,7 @@ class Budget:
     """
 
     design: Design
-    tensors: tuple[Tensor, ...]
-    stored_bits: dict[str, int]
+    features: FeatureMemory
     input_bits: int
     bits_total: int
     bits_fp32: int
@@ -48,24 +39,18 @@ class Budget:
 
     def as_json(self) -> dict[str, Any]:
         """Return the keys that other tools rely on."""
-        passes = {step.name for step in self.design.passes}
-        features = [tensor for tensor in self.tensors if tensor.name in passes]
         return {
             "memories": [
-                {"name": m.name, "width": m.width, "depth": m.depth, "copies": m.copies,
-                 "bits": m.bits}
+                {
+                    "name": m.name,
+                    "width": m.width,
+                    "depth": m.depth,
+                    "copies": m.copies,
+                    "bits": m.bits,
+                }
                 for m in self.design.memories
             ],
-            "feature_memory": [
-                {
-                    "layer": tensor.name,
-                    "payload_bits": tensor.payload_bits,
-                    "stored_bits": self.stored_bits.get(tensor.name, 0),
-                    "average_bits": tensor.average_bits,
-                    "buckets": 1,
-                }
-                for tensor in features
-            ],
+            **self.features.as_json(),
             "input_bits": self.input_bits,
             "bits_total": self.bits_total,
             "bits_fp32": self.bits_fp32,
@@ -88,17 +73,6 @@ class Budget:
         }
 
 
-def _stored_bits(design: Design) -> dict[str, int]:
-    """Return what the design reserves for each tensor that it keeps."""
-    found = {}
-    for step in design.passes:
-        if step.destination is not None:
-            region = design.program.regions[step.destination]
-            words = step.chunks * design.bank_rows * design.banks
-            found[step.name] = words * design.lanes * region.bits
-    return found
-
-
 def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> Budget:
     """Price a design.
 
@@ -116,8 +90,7 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
     ]
     return Budget(
         design=design,
-        tensors=tensors(bundle),
-        stored_bits=_stored_bits(design),
+        features=feature_memory(bundle, design),
         input_bits=input_bits,
         bits_total=bits_total,
         bits_fp32=float_bits(bundle),
@@ -125,4 +98,3 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
         throughput=predict(design, bundle),
         fits=tuple(fit(requests, device) for device in devices),
     )
-

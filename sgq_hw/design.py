@@ -5,7 +5,6 @@ Templates, packer, cycle model and memory budget all read this object, so they c
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 from sgq_hw.errors import InputError
 from sgq_hw.formats import MAX_SHIFT
@@ -14,7 +13,7 @@ from sgq_hw.host import RecordFormat
 from sgq_hw.lowering import Capacity, Pass, Program, lower
 from sgq_hw.manifest import Manifest
 from sgq_hw.schedule import PES_CHOICES, num_banks
-from sgq_hw.slices import MIN_BLOCK_DEPTH, RegionPlan, plan_region
+from sgq_hw.slices import MemoryStyle, RegionPlan, memory_style, plan_region
 
 MAX_LANES = 64
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
@@ -99,7 +98,7 @@ class Memory:
     role: str
     width: int
     depth: int
-    style: Literal["block", "auto"]
+    style: MemoryStyle
     rom: bool = False
     index: int = 0
     table: str = ""
@@ -420,8 +419,7 @@ class Design:
         name: str, role: str, width: int, depth: int, rom: bool, index: int = 0, table: str = "",
         copies: int = 1,
     ) -> Memory:
-        style: Literal["block", "auto"] = "block" if depth >= MIN_BLOCK_DEPTH else "auto"
-        return Memory(name, role, width, depth, style, rom, index, table, copies)
+        return Memory(name, role, width, depth, memory_style(depth), rom, index, table, copies)
 
     def memory(self, name: str) -> Memory:
         """Return a memory by its instance name."""

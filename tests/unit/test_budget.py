@@ -161,9 +161,9 @@ def test_json_keys() -> None:
     data = make_budget(bundle, design, parts).as_json()
     assert json.loads(json.dumps(data)) == data
     assert set(data) == {
-        "memories", "feature_memory", "input_bits", "bits_total", "bits_fp32", "throughput",
-        "compression_features", "compression_hidden", "compression_stored", "compression_total",
-        "devices",
+        "memories", "feature_memory", "feature_regions", "feature_total", "input_bits",
+        "bits_total", "bits_fp32", "throughput", "compression_features", "compression_hidden",
+        "compression_stored", "compression_total", "devices",
     }  # fmt: skip
     keys = {"name", "width", "depth", "copies", "bits"}
     assert all(set(memory) == keys for memory in data["memories"])
