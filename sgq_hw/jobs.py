@@ -14,6 +14,7 @@ from sgq_hw.design import Design
 from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.golden.network import Trace
 from sgq_hw.host import Beats, pack_words
+from sgq_hw.manifest import Manifest
 from sgq_hw.mapping import Mapping, map_workload
 from sgq_hw.packer import input_packet, load_packets, output_beats
 from sgq_hw.words import hex_lines, write_lines
@@ -54,19 +55,23 @@ class Job:
         return sum(len(lines) for lines in self.results)
 
 
-def result_lines(design: Design, trace: Trace, mapping: Mapping) -> list[list[str]]:
+def result_lines(
+    design: Design, manifest: Manifest, trace: Trace, mapping: Mapping
+) -> list[list[str]]:
     """Return the words that each processing element writes in one inference, in its order.
 
     A line is pass, row of the PE, chunk, containers of the codes (what the windows keep).
     """
     bits = design.lanes * design.out_bits
     lines: list[list[str]] = [[] for _ in range(design.pes)]
+    steps = manifest.steps()
     for step in design.passes:
         codes = trace[step.layer, step.stage][mapping.in_place]
-        if step.windows:
-            positions = np.searchsorted(mapping.bounds, np.arange(len(codes)), side="right")
-            exponents = np.array([window.exponent for window in step.windows])
-            codes = codes >> exponents[positions][:, None]
+        # Exponents are data: a retrained network may bring others than the design's own.
+        windows = steps[step.index].epilogue.output.windows
+        if windows:
+            exponents = np.array([windows[bucket].exponent for bucket in design.order])
+            codes = codes >> exponents[mapping.positions[mapping.in_place]][:, None]
         nodes = len(codes)
         words = feature_buffer(codes, design.lanes, nodes).reshape(step.chunks, nodes, -1)
         in_order = words.transpose(1, 0, 2)
@@ -110,7 +115,7 @@ def inference_job(
         stream=stream,
         results=[
             lines * inferences
-            for lines in result_lines(design, trace, mapping)
+            for lines in result_lines(design, bundle.network.manifest, trace, mapping)
         ],
         output=output * inferences,
         real_words=inferences * sum(codes.size for codes in trace.values()),

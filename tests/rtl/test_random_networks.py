@@ -14,6 +14,7 @@ from sgq_hw.cycles import inference_cycles
 from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.golden.network import run as run_golden
 from sgq_hw.jobs import Job, Stalls, inference_job
+from sgq_hw.lowering import memory_order
 from sgq_hw.registers import COUNTERS
 from tests.random_networks import other_parameters, random_bundle
 from tests.random_workloads import between, choose, random_workload
@@ -42,31 +43,67 @@ BUILDS: dict[str, dict[str, object]] = {
     "streamed": {"lanes": 6, "streamed": True, "layers": 2},
     "pes16-few-rows": {"pes": 16, "lanes": 1, "layers": 2, "max_bits": 4},
 }
+TAQ_BUILDS: dict[str, dict[str, object]] = {
+    # `roomy`: any node may be in any bucket; else every bucket has room for some nodes only.
+    "taq-1": {"lanes": 3, "buckets": 3, "layers": 3, "normalisation": "factored"},
+    "taq-1-edge-eight": {"lanes": 16, "buckets": 8, "layers": 2, "normalisation": "edge",
+                         "windows": True, "stream_bits": 32},
+    "taq-1-streamed": {"lanes": 5, "buckets": 4, "layers": 2, "streamed": True, "roomy": True},
+    "taq-1-rom": {"lanes": 4, "buckets": 4, "layers": 2, "rom": True, "windows": True},
+    "taq-2": {"pes": 2, "lanes": 4, "buckets": 4, "layers": 3, "inputs": "signed",
+              "normalisation": "edge", "windows": True},
+    "taq-4-serial": {"pes": 4, "lanes": 2, "buckets": 5, "layers": 2, "streamed": True,
+                     "windows": True, "self_loops": False, "normalisation": "factored"},
+    "taq-8-dense": {"pes": 8, "lanes": 3, "buckets": 8, "layers": 2, "sparse_input": False,
+                    "windows": True, "stream_bits": 64, "max_bits": 6},
+    "taq-4-two": {"pes": 4, "lanes": 7, "buckets": 2, "layers": 2, "roomy": True},
+    # Degree buckets that no tensor has windows for, and a single bucket: hardware as without.
+    "taq-no-windows": {"pes": 2, "lanes": 2, "buckets": 3, "windows": False},
+}
+TAQ_NODES, TAQ_DRAWS = 40, 6
+
 GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed")
 
 
-def build(rng: np.random.Generator, options: dict[str, object], folder: Path) -> GeneratedDesign:
+def build(
+    rng: np.random.Generator, options: dict[str, object], folder: Path, nodes: int = NODES
+) -> GeneratedDesign:
     drawing = {key: value for key, value in options.items() if key not in GENERATE_OPTIONS}
-    bundle = random_bundle(rng, nodes=NODES, **drawing)  # type: ignore[arg-type]
+    roomy = bool(drawing.pop("roomy", False))
+    bundle = random_bundle(rng, nodes=nodes, **drawing)  # type: ignore[arg-type]
     save_bundle(folder / "q.npz", bundle)
     chosen = {key: value for key, value in options.items() if key in GENERATE_OPTIONS}
     if not chosen.get("rom"):
-        chosen["capacity"] = {
-            "nodes": NODES,
-            "edges": NODES * NODES,
-            "edge_words": NODES * NODES,
-            "row_edges": NODES,
+        capacity = {
+            "nodes": nodes,
+            "edges": nodes * nodes,
+            "edge_words": nodes * nodes,
+            "row_edges": nodes,
             "row_nonzeros": bundle.network.manifest.input.channels,
         }
+        manifest, buckets = bundle.network.manifest, bundle.workload.buckets
+        if memory_order(manifest):
+            own = np.bincount(buckets, minlength=len(manifest.degree_splits) + 1)
+            for bucket, size in enumerate(own.tolist()):
+                room = nodes if roomy else between(rng, size, min(nodes, 2 * size + 3))
+                capacity[f"bucket{bucket}"] = room
+        chosen["capacity"] = capacity
     return generate(folder / "q.npz", folder / "rtl", **chosen)  # type: ignore[arg-type]
 
 
-def draw(rng: np.random.Generator, base: Bundle, rom: bool) -> Bundle:
-    if rom:
+def draw(rng: np.random.Generator, generated: GeneratedDesign) -> Bundle:
+    base, design = generated.bundle, generated.design
+    if design.rom:
         return base
     bundle = other_parameters(rng, base)
-    manifest = bundle.network.manifest
-    return Bundle(bundle.network, random_workload(rng, manifest, between(rng, 1, NODES)))
+    rooms = None
+    if design.order:
+        rooms = [design.capacity.bucket_nodes[design.order.index(b)] for b in range(design.buckets)]
+    workload = random_workload(
+        rng, bundle.network.manifest, between(rng, 1, design.capacity.nodes),
+        max_bucket_nodes=rooms,
+    )  # fmt: skip
+    return Bundle(bundle.network, workload)
 
 
 def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) -> CosimResult:
@@ -74,7 +111,7 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
     jobs: list[Job] = []
     predicted: dict[int, int] = {}
     for number in range(draws):
-        bundle = draw(rng, generated.bundle, rom)
+        bundle = draw(rng, generated)
         serial = design.serial and bool(rng.integers(2))
         steady = number % STEADY_EVERY == 0
         stalls = Stalls()
@@ -106,7 +143,7 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
     for number, cycles in predicted.items():
         report = result.jobs[number]
         # One processing element may wait for its queue of results, which is not modelled.
-        if design.pes > 1 or report.steady[OUTPUT_STALL] == 0:
+        if design.collects or report.steady[OUTPUT_STALL] == 0:
             assert report.interval == cycles, f"draw {number}"
     stalled = [index for index, job in enumerate(jobs) if job.stalls.output_stall > 100]
     # Stalls that never happened would prove nothing.
@@ -120,6 +157,14 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
 def test_draws_on_one_build(name: str, tmp_path: Path) -> None:
     rng = np.random.default_rng([2026, list(BUILDS).index(name)])
     run_draws(rng, build(rng, BUILDS[name], tmp_path), DRAWS)
+
+
+@pytest.mark.parametrize("name", list(TAQ_BUILDS))
+def test_degree_windows_on_one_build(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng([2027, list(TAQ_BUILDS).index(name)])
+    generated = build(rng, TAQ_BUILDS[name], tmp_path, TAQ_NODES)
+    assert generated.design.buckets == (1 if "no-windows" in name else TAQ_BUILDS[name]["buckets"])
+    run_draws(rng, generated, TAQ_DRAWS)
 
 
 @pytest.mark.full
