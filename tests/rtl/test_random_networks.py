@@ -4,6 +4,7 @@ One build runs many draws: graphs, inputs, parameters and stalls are data.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sgq_hw.golden.network import run as run_golden
 from sgq_hw.jobs import Job, Stalls, inference_job
 from sgq_hw.lowering import memory_order
 from sgq_hw.registers import COUNTERS
+from sgq_hw.slices import RegionPlan, candidates
 from tests.random_networks import other_parameters, random_bundle
 from tests.random_workloads import between, choose, random_workload
 
@@ -45,22 +47,27 @@ BUILDS: dict[str, dict[str, object]] = {
 }
 TAQ_BUILDS: dict[str, dict[str, object]] = {
     # `roomy`: any node may be in any bucket; else every bucket has room for some nodes only.
-    "taq-1": {"lanes": 3, "buckets": 3, "layers": 3, "normalisation": "factored"},
+    # `sliced`: regions are cut wherever the bits of a bucket end; memories of this size are not.
+    "taq-1": {"lanes": 3, "buckets": 3, "layers": 3, "normalisation": "factored",
+              "sliced": True},
     "taq-1-edge-eight": {"lanes": 16, "buckets": 8, "layers": 2, "normalisation": "edge",
-                         "windows": True, "stream_bits": 32},
+                         "windows": True, "stream_bits": 32, "sliced": True},
     "taq-1-streamed": {"lanes": 5, "buckets": 4, "layers": 2, "streamed": True, "roomy": True},
-    "taq-1-rom": {"lanes": 4, "buckets": 4, "layers": 2, "rom": True, "windows": True},
+    "taq-1-dense": {"lanes": 2, "buckets": 3, "layers": 2, "sparse_input": False, "windows": True,
+                    "self_loops": False},
+    "taq-1-rom": {"lanes": 4, "buckets": 4, "layers": 2, "rom": True, "windows": True,
+                  "sliced": True},
     "taq-2": {"pes": 2, "lanes": 4, "buckets": 4, "layers": 3, "inputs": "signed",
-              "normalisation": "edge", "windows": True},
+              "normalisation": "edge", "windows": True, "sliced": True},
     "taq-4-serial": {"pes": 4, "lanes": 2, "buckets": 5, "layers": 2, "streamed": True,
                      "windows": True, "self_loops": False, "normalisation": "factored"},
     "taq-8-dense": {"pes": 8, "lanes": 3, "buckets": 8, "layers": 2, "sparse_input": False,
-                    "windows": True, "stream_bits": 64, "max_bits": 6},
+                    "windows": True, "stream_bits": 64, "max_bits": 6, "sliced": True},
     "taq-4-two": {"pes": 4, "lanes": 7, "buckets": 2, "layers": 2, "roomy": True},
     # Degree buckets that no tensor has windows for, and a single bucket: hardware as without.
     "taq-no-windows": {"pes": 2, "lanes": 2, "buckets": 3, "windows": False},
 }
-TAQ_NODES, TAQ_DRAWS = 40, 6
+TAQ_NODES, TAQ_DRAWS = 40, 5
 
 GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed")
 
@@ -159,11 +166,25 @@ def test_draws_on_one_build(name: str, tmp_path: Path) -> None:
     run_draws(rng, build(rng, BUILDS[name], tmp_path), DRAWS)
 
 
+def finest(*arguments: Any) -> RegionPlan:
+    """Return the plan of a region with the most slices."""
+    return max(candidates(*arguments), key=lambda plan: len(plan.slices))
+
+
 @pytest.mark.parametrize("name", list(TAQ_BUILDS))
-def test_degree_windows_on_one_build(name: str, tmp_path: Path) -> None:
+def test_degree_windows_on_one_build(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng([2027, list(TAQ_BUILDS).index(name)])
-    generated = build(rng, TAQ_BUILDS[name], tmp_path, TAQ_NODES)
-    assert generated.design.buckets == (1 if "no-windows" in name else TAQ_BUILDS[name]["buckets"])
+    options = dict(TAQ_BUILDS[name])
+    sliced = options.pop("sliced", False)
+    if sliced:
+        monkeypatch.setattr("sgq_hw.design.plan_region", finest)
+    generated = build(rng, options, tmp_path, TAQ_NODES)
+    design = generated.design
+    assert design.buckets == (1 if name == "taq-no-windows" else options["buckets"])
+    slices = [part for plan in design.region_plans for part in plan.slices]
+    assert any(part.end - part.first < design.buckets for part in slices) or not sliced
     run_draws(rng, generated, TAQ_DRAWS)
 
 
