@@ -385,10 +385,16 @@ def _payloads(layout: Layout, load: Beats) -> dict[str | None, Words]:
     return {kinds.get(int(beats[0, 0])): beats[layout.header_beats :] for beats in load.packets()}
 
 
+def _graph_size(payload: Words) -> tuple[int, int]:
+    """Return nodes and edge words out of a graph packet; the bounds of buckets lie above them."""
+    nodes, edge_words = unpack_words(payload.reshape(1, -1), 2, 32, signed=False)[0].tolist()
+    return nodes, edge_words
+
+
 def graph_places(layout: Layout, load: Beats) -> IntArray:
     """Return the place of every node of a graph, from the packets that load it.
 
-    A place is `row * PES + PE`; node after node with a single PE.
+    A place is `row * PES + PE`. Without an order among the packets the nodes lie in the user's.
 
     Returns:
         int64 [nodes].
@@ -401,8 +407,7 @@ def graph_places(layout: Layout, load: Beats) -> IntArray:
         raise ValueError("no graph among the packets")
     if "order" in payloads:  # one place a beat
         return unpack_words(payloads["order"], 1, 32, signed=False)[:, 0]
-    nodes, _ = unpack_words(payloads["graph"].reshape(1, -1), 2, 32, signed=False)[0]
-    return np.arange(int(nodes))
+    return np.arange(_graph_size(payloads["graph"])[0])
 
 
 # ---------------------------------------------------------------- inputs
@@ -542,7 +547,7 @@ def graph_words(layout: Layout, load: Beats, inference: Beats) -> Words:
     """
     header_beats = layout.header_beats
     payloads = _payloads(layout, load)
-    _, count = unpack_words(payloads["graph"].reshape(1, -1), 2, 32, signed=False)[0]
+    _, count = _graph_size(payloads["graph"])
     beats = next(iter(inference.packets()))
     header = beats[:header_beats].reshape(1, -1)
     total = int(unpack_words(header, 2, 32, signed=False)[0, 1])
@@ -554,7 +559,7 @@ def graph_words(layout: Layout, load: Beats, inference: Beats) -> Words:
         words = np.packbits(flags.reshape(-1, layout.word_bits), axis=1, bitorder="little")
     else:
         words = payload.reshape(total, -1)
-    return words[total - int(count) : total, : -(-layout.word_bits // 8)]
+    return words[total - count : total, : -(-layout.word_bits // 8)]
 
 
 def pack_dense(
@@ -728,6 +733,10 @@ class Accelerator:
         self._graph: Words | None = None
         if self._baked_in:
             self._places = np.arange(data["graph"]["nodes"])
+            order = folder / "images" / "order_memory.hex"
+            if order.exists():  # else the nodes lie in the user's order
+                lines = order.read_text(encoding="ascii").split()
+                self._places = np.array([int(line, 16) for line in lines])
         else:
             load = self._beats(self._own_load)
             self._places = graph_places(self.layout, load)
@@ -773,11 +782,14 @@ class Accelerator:
 
         Raises:
             AcceleratorError: the hardware refused a packet.
-            ValueError: a file for another stream width, or without a graph.
+            ValueError: a file for another stream width, without a graph, or unscheduled.
         """
         if self._baked_in:
             raise ValueError("this accelerator has its graph baked in")
         beats = self._beats(path or self._own_load)
+        if any(packet[0, 0] == self.layout.packet_types["serial"] for packet in beats.packets()):
+            # Inputs are packed here, and with a schedule.
+            raise ValueError(f"{path}: packed with --serial; the driver takes scheduled graphs")
         places = graph_places(self.layout, beats)
         inference = self.layout.packet_types["inference"]
         for packet in beats.packets():

@@ -210,10 +210,10 @@ def serial_records(
     """Return unscheduled records, one a word: {value, index, valid, last}.
 
     Args:
-        schedule: Of one PE: the entries in row order.
-        columns: Node or channel of each entry.
+        schedule: Of one PE: row by row, in the order of their places.
+        columns: Place or channel of each entry.
         codes: Value of each entry, or None where all are one.
-        index_bits: Bits of a node or channel.
+        index_bits: Bits of a place or channel.
         value_bits: Bits of a value, 0 where records have none.
     """
     record = RecordFormat.make(last=1, valid=1, address=index_bits, value=value_bits)
@@ -224,8 +224,9 @@ def serial_records(
 def serial_edges(design: Design, workload: Workload) -> Words:
     """Return the unscheduled records of a graph."""
     edge = design.manifest.edge
+    in_order = map_workload(workload, 1, order=design.order)
     return serial_records(
-        map_workload(workload, 1).edges, workload.indices, workload.edge_codes,
+        in_order.edges, in_order.places[workload.indices], workload.edge_codes,
         design.serial_bits["node"], 0 if edge is None else edge.bits,
     )  # fmt: skip
 
@@ -344,7 +345,7 @@ def input_words(
     if design.sparse_input and serial:
         value = design.input_record.find("value")
         return serial_records(
-            map_workload(workload, 1).inputs, columns, workload.x_codes,
+            map_workload(workload, 1, order=design.order).inputs, columns, workload.x_codes,
             design.serial_bits["channel"], value.bits if value else 0,
         )  # fmt: skip
     if design.sparse_input:

@@ -1,6 +1,7 @@
 """The host driver packs what the packer packs, and unpacks what was packed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from sgq_hw.mapping import map_workload
 from sgq_hw.packer import input_packet, layout_of, load_packets, output_beats
 from sgq_hw.registers import constant_values, register_map
 from sgq_hw.schedule import Schedule, check_schedule
+from sgq_hw.words import write_lines
 from tests.random_networks import random_bundle
+from tests.windowed import windowed_bundle
 
 FORMS = [
     {"pes": pes, "stream_bits": bits, "sparse_input": sparse}
@@ -189,16 +192,20 @@ def test_the_driver_names_what_is_wrong(generated: GeneratedDesign, tmp_path: Pa
 
 @pytest.mark.parametrize("stream_bits", [32, 256])
 @pytest.mark.parametrize("pes", [1, 4])
-def test_streamed_graphs_are_taken_out_of_the_packets(pes: int, stream_bits: int) -> None:
+@pytest.mark.parametrize("draw", [random_bundle, windowed_bundle])
+def test_streamed_graphs_are_taken_out_of_the_packets(
+    draw: Callable[..., Bundle], pes: int, stream_bits: int
+) -> None:
     """With the graph's words out of our own packets, inputs pack to our own inference packet."""
-    bundle = random_bundle(np.random.default_rng(pes), nodes=13, layers=2)
+    bundle = draw(np.random.default_rng(pes), nodes=13, layers=2)
     design = design_for(
         bundle, pes=pes, lanes=3, stream_bits=stream_bits, streamed=True, sparse_input=True
     )
     layout, workload = layout_of(design), bundle.workload
     load, inference = load_packets(design, bundle), input_packet(design, workload)
     graph = host.graph_words(layout, load, inference)
-    mapping = map_workload(workload, pes)
+    mapping = map_workload(workload, pes, order=design.order)
+    assert np.array_equal(host.graph_places(layout, load), mapping.places)
     packed = host.pack_sparse(
         layout, host.graph_places(layout, load), workload.x_indptr, workload.x_indices,
         workload.x_codes, mapping.inputs, graph,
@@ -209,3 +216,85 @@ def test_streamed_graphs_are_taken_out_of_the_packets(pes: int, stream_bits: int
         host.pack_sparse(
             layout, mapping.places, workload.x_indptr, workload.x_indices, workload.x_codes
         )
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_inputs_go_where_the_nodes_of_degree_buckets_lie(form: dict[str, Any]) -> None:
+    """One PE has an order too, and the graph's word is longer than 64 bits."""
+    bundle = windowed_bundle(
+        np.random.default_rng(5), nodes=21, features=11, inputs="signed", graph="random"
+    )
+    design = design_for(bundle, lanes=4, **form)
+    layout, workload = layout_of(design), bundle.workload
+    mapping = map_workload(workload, design.pes, order=design.order)
+    places = host.graph_places(layout, load_packets(design, bundle))
+    assert np.array_equal(places, mapping.places)
+    assert not np.array_equal(places, np.arange(workload.num_nodes))
+    want = input_packet(design, workload)
+    found = host.pack_sparse(
+        layout, places, workload.x_indptr, workload.x_indices, workload.x_codes, mapping.inputs
+    )
+    assert found.lines() == want.lines()
+    if design.pes == 1 or not design.sparse_input:
+        # Nothing is left to choose: the driver's own schedule is the same.
+        own = host.pack_sparse(
+            layout, places, workload.x_indptr, workload.x_indices, workload.x_codes
+        )
+        assert own.lines() == want.lines()
+    natural = host.pack_dense(layout, np.arange(21), dense(bundle))
+    assert natural.lines() != want.lines()
+
+
+@pytest.fixture
+def windowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., GeneratedDesign]:
+    """Generates folders for a network with degree windows, less the Verilog."""
+    monkeypatch.setattr("sgq_hw.generate.render", lambda *_, **__: {})
+    save_bundle(
+        tmp_path / "q.npz", windowed_bundle(np.random.default_rng(7), nodes=30, graph="random")
+    )
+
+    def made(**options: Any) -> GeneratedDesign:
+        return generate(tmp_path / "q.npz", tmp_path / "folder", lanes=4, **options)
+
+    return made
+
+
+def driver(generated: GeneratedDesign) -> tuple[Accelerator, Register]:
+    transport = Register(generated.design)
+    return Accelerator(generated.folder, transport), transport
+
+
+@pytest.mark.parametrize("rom", [False, True])
+def test_the_driver_of_one_pe_knows_the_order(
+    rom: bool, windowed: Callable[..., GeneratedDesign]
+) -> None:
+    """Of a graph that is loaded from its packet, of one that is baked in from its image."""
+    generated = windowed(rom=rom)
+    workload = generated.bundle.workload
+    accelerator, transport = driver(generated)
+    want = map_workload(workload, 1, order=generated.design.order).places
+    assert np.array_equal(accelerator.places, want)
+    assert not np.array_equal(want, np.arange(workload.num_nodes))
+    with pytest.raises(TimeoutError):
+        accelerator.run_sparse(workload.x_indptr, workload.x_indices, workload.x_codes)
+    assert transport.sent == [input_packet(generated.design, workload).data.tobytes()]
+
+
+def test_the_driver_refuses_unscheduled_graphs(
+    windowed: Callable[..., GeneratedDesign], tmp_path: Path
+) -> None:
+    generated = windowed(pes=4, streamed=True)
+    accelerator, transport = driver(generated)
+    design, bundle = generated.design, generated.bundle
+    for serial in (False, True):
+        beats = [
+            *load_packets(design, bundle, serial=serial).lines(),
+            *input_packet(design, bundle.workload, serial=serial).lines(),
+        ]
+        write_lines(tmp_path / f"{serial}.hex", beats)
+    accelerator.load(tmp_path / "False.hex")
+    sent = len(transport.sent)
+    assert sent == len(design.targets)
+    with pytest.raises(ValueError, match="packed with --serial"):
+        accelerator.load(tmp_path / "True.hex")
+    assert len(transport.sent) == sent

@@ -28,6 +28,7 @@ from sgq_hw.packer import (
 from sgq_hw.schedule import Schedule
 from sgq_hw.words import hex_lines
 from tests.random_networks import gcn_layers, random_bundle
+from tests.windowed import windowed_bundle
 
 Rows = list[list[tuple[int, int]]]
 
@@ -77,7 +78,7 @@ def packets_of(beats: Beats, stream_bits: int) -> list[Packet]:
             head = sum(v << (stream_bits * i) for i, v in enumerate(pending[:header_beats]))
             assert head >> 64 == 0
             kind, tag = head & 0xFF, (head >> 16) & 0xFFFF
-            assert tag == 0 or kind in (5, 16)
+            assert tag == 0 or kind in (5, 16, 17)
             payload = pending[header_beats:]
             found.append(Packet(kind, (head >> 8) & 0xFF, head >> 32, payload, tag))
             pending = []
@@ -177,9 +178,7 @@ def test_records_pack_and_unpack(widths: list[int], seed: int) -> None:
     used = {name: bits for name, bits in zip(names, widths, strict=True) if bits}
     if not used:
         return
-    columns = {
-        name: rng.integers(-(1 << (bits - 1)), 1 << bits, 6) for name, bits in used.items()
-    }
+    columns = {name: rng.integers(-(1 << (bits - 1)), 1 << bits, 6) for name, bits in used.items()}
     packed = record.pack(**columns).tolist()
     low = 0
     for name, bits in used.items():
@@ -227,13 +226,18 @@ CASES: list[dict[str, Any]] = [
     {"pes": 8, "lanes": 4, "stream_bits": 256, "normalisation": "factored", "inputs": "binary"},
     {"pes": 4, "lanes": 5, "stream_bits": 64, "graph": "empty rows", "self_loops": False},
     {"pes": 16, "lanes": 2, "stream_bits": 64, "graph": "one node"},
+    {"pes": 1, "lanes": 3, "stream_bits": 32, "buckets": 4, "nodes": 25},
+    {"pes": 4, "lanes": 2, "stream_bits": 64, "buckets": 8, "nodes": 30, "layers": 2},
+    {"pes": 8, "lanes": 4, "stream_bits": 128, "buckets": 2, "graph": "empty rows"},
+    {"pes": 1, "lanes": 4, "stream_bits": 256, "buckets": 3, "graph": "one node", "layers": 2},
 ]
 
 
 def case(index: int, **more: Any) -> tuple[Bundle, Design]:
     choices = {**CASES[index], **more}
     options = {key: choices.pop(key) for key in ("pes", "lanes", "stream_bits") if key in choices}
-    bundle = random_bundle(np.random.default_rng(index), **choices)
+    draw = windowed_bundle if "buckets" in choices else random_bundle
+    bundle = draw(np.random.default_rng(index), **choices)
     sparse_input = choices.get("inputs") != "multi-bit"
     return bundle, design_for(bundle, sparse_input=sparse_input, **options)
 
@@ -247,6 +251,7 @@ class Loading:
     lanes: int
     stream_bits: int
     packets: list[Packet]
+    order: tuple[int, ...]
 
     @property
     def banks(self) -> int:
@@ -262,7 +267,9 @@ class Loading:
 
     @property
     def shift_bits(self) -> int:
-        return max(1, max(e.shift for e in self.stages).bit_length())
+        shifts = [e.shift for e in self.stages]
+        shifts += [e.shift + w.exponent for e in self.stages for w in e.output.windows]
+        return max(1, max(shifts).bit_length())
 
     @property
     def multiplier_bits(self) -> int:
@@ -277,12 +284,16 @@ class Loading:
 
 
 def check_constants(loading: Loading) -> None:
-    shift_bits = loading.shift_bits
+    shift_bits, factor_bits = loading.shift_bits, loading.multiplier_bits
     for number, epilogue in enumerate(loading.stages):
-        (word,) = loading.words(1, number, shift_bits + loading.multiplier_bits)
+        windows = epilogue.output.windows
+        exponents = [windows[bucket].exponent if windows else 0 for bucket in loading.order]
+        (word,) = loading.words(1, number, shift_bits + factor_bits + 4 * len(exponents))
         assert piece(word, 0, shift_bits) == epilogue.shift
         if epilogue.multiplier.kind == "layer":
-            assert word >> shift_bits == epilogue.multiplier.value
+            assert piece(word, shift_bits, factor_bits) == epilogue.multiplier.value
+        high = word >> (shift_bits + factor_bits)
+        assert lanes_of(high, 4, len(exponents), signed=False) == exponents
 
 
 def check_weights(loading: Loading) -> None:
@@ -328,22 +339,28 @@ def check_graph(loading: Loading) -> None:
     manifest, workload, pes = loading.bundle.network.manifest, loading.bundle.workload, loading.pes
     nodes = workload.num_nodes
     tag = loading.packets[0].tag
-    (size,) = loading.words(5, 0, 64)
-    assert size & 0xFFFFFFFF == nodes
+    buckets = max(1, len(loading.order))
+    (size,) = loading.words(5, 0, 32 * (buckets + 1))
+    count, edge_words, *bounds = lanes_of(size, 32, buckets + 1, signed=False)
+    assert count == nodes
     rows = -(-nodes // pes)
     places = [(node, 0) for node in range(nodes)]
     operands = [(0, node) for node in range(nodes)]
-    if pes > 1:
+    if pes > 1 or buckets > 1:
         order = loading.words(7, 0, clog2(rows * pes))
         assert sorted(order) == list(range(nodes))
         places = [divmod(place, pes) for place in order]
-        operands = [(2 * pe + row % 2, row // 2) for row, pe in places]
+        operands = [(2 * pe + row % 2, row // 2) if pes > 1 else (0, row) for row, pe in places]
+    if workload.buckets is not None:
+        # What the hardware finds out about a node: the bounds that its place has reached.
+        reached = [sum(row * pes + pe >= bound for bound in bounds) for row, pe in places]
+        assert [loading.order[position] for position in reached] == workload.buckets.tolist()
     assert tag == tag_of([row * pes + pe for row, pe in places])
     valid_bit = 1 if pes > 1 or not manifest.self_loops else 0
     edge_bits = 0 if manifest.edge is None else manifest.edge.bits
     layout = Layout(pes, valid_bit, clog2(-(-rows // (2 if pes > 1 else 1))), edge_bits)
     words = loading.words(6, 0, pes * layout.bits)
-    assert len(words) == size >> 32
+    assert len(words) == edge_words
     assert len(words) * pes >= edge_record_count(workload)
     found = rows_of(words, layout)
     wanted = operand_rows(
@@ -361,7 +378,7 @@ def test_load_packets(index: int) -> None:
     """Constants, weights, channels, graph, edges and tables, in this order and nothing else."""
     bundle, design = case(index)
     packets = packets_of(load_packets(design, bundle), design.stream_bits)
-    loading = Loading(bundle, design.pes, design.lanes, design.stream_bits, packets)
+    loading = Loading(bundle, design.pes, design.lanes, design.stream_bits, packets, design.order)
     for check in (check_constants, check_weights, check_channels, check_graph):
         check(loading)
     assert not loading.packets
@@ -407,6 +424,69 @@ def test_input_packet(index: int, sparse_input: bool) -> None:
         own = words[row * spec.channels : (row + 1) * spec.channels]
         codes = [piece(word, pe * spec.bits, spec.bits, spec.signed) for word in own]
         assert codes == [dict(rows[node]).get(k, 0) for k in range(spec.channels)]
+
+
+@pytest.mark.parametrize("sparse_input", [True, False])
+@pytest.mark.parametrize("index", [index for index, c in enumerate(CASES) if c.get("pes", 1) > 1])
+def test_unscheduled_packets(index: int, sparse_input: bool) -> None:
+    """Records row by row in the order of places, whose columns are places or channels."""
+    bundle, design = case(index)
+    pes, stream_bits = design.pes, design.stream_bits
+    design = design_for(
+        bundle, pes=pes, lanes=design.lanes, stream_bits=stream_bits, sparse_input=sparse_input,
+        streamed=True,
+    )  # fmt: skip
+    manifest, workload = bundle.network.manifest, bundle.workload
+    nodes, spec = workload.num_nodes, manifest.input
+    loads = packets_of(load_packets(design, bundle, serial=True), stream_bits)
+    (order,) = [packet.beats for packet in loads if packet.type == 7]
+    assert sorted(order) == list(range(nodes))
+    # Bucket after bucket, and in a bucket as the user has the nodes.
+    numbers = np.zeros(nodes, np.int64)
+    if workload.buckets is not None:
+        numbers = np.array([design.order.index(bucket) for bucket in workload.buckets.tolist()])
+    in_place = np.argsort(order)
+    assert in_place.tolist() == sorted(range(nodes), key=lambda node: numbers[node])
+    (packet,) = packets_of(input_packet(design, workload, serial=True), stream_bits)
+    assert (packet.type, packet.index, packet.tag) == (17, 0, tag_of(order))
+    width = design.input_word_bits
+    if width > stream_bits:
+        words = packet.words(width, stream_bits)
+    else:
+        beats = [
+            piece(b, i * width, width) for b in packet.beats for i in range(stream_bits // width)
+        ]
+        words = beats[: packet.count]
+    rows = -(-nodes // pes)
+    banks = 2 * pes
+
+    def taken(count: int, index_bits: int, value_bits: int, signed: bool) -> list[Operands]:
+        own, words[:] = words[:count], words[count:]
+        layout = Layout(1, 1, index_bits, value_bits, signed)
+        found = rows_of(own, layout)
+        return [found[row, 0] for row in range(nodes)]
+
+    def wanted(rows: Rows, places: list[int]) -> list[Operands]:
+        found = operand_rows(rows, [(0, place) for place in places])
+        return [found[node] for node in in_place.tolist()]
+
+    bank_bits = clog2(banks)
+    if sparse_input:
+        inputs = csr_rows(workload.x_indptr, workload.x_indices, workload.x_codes)
+        index_bits = bank_bits + clog2(-(-spec.channels // banks))
+        value_bits = 0 if spec.bits == 1 else spec.bits
+        count = int(np.maximum(np.diff(workload.x_indptr), 1).sum())
+        found = taken(count, index_bits, value_bits, spec.signed)
+        assert found == wanted(inputs, list(range(spec.channels)))
+    else:
+        del words[: rows * spec.channels]
+    edges = csr_rows(workload.indptr, workload.indices, workload.edge_codes)
+    edge_bits = 0 if manifest.edge is None else manifest.edge.bits
+    index_bits = bank_bits + clog2(-(-rows // 2))
+    for _ in range(len(manifest.layers)):
+        found = taken(edge_record_count(workload), index_bits, edge_bits, signed=False)
+        assert found == wanted(edges, order)
+    assert not words
 
 
 @pytest.mark.parametrize("index", range(len(CASES)))
