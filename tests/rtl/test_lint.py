@@ -13,7 +13,7 @@ from sgq_hw.cost.memory_mapper import map_memory
 from sgq_hw.design import Design
 from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.graphs import load_graph
-from sgq_hw.quantize.config import uniform_config
+from sgq_hw.quantize.config import make_taq, uniform_config, with_taq
 from sgq_hw.quantize.pipeline import quantize
 from sgq_hw.sim.runner import find_icarus, find_verilator
 from sgq_hw.train import train
@@ -36,6 +36,10 @@ OPTIONS: dict[str, dict[str, object]] = {
     "4-pes-16-rows": {"pes": 4, "lanes": 16, "capacity": {"nodes": 64}},
     "16-pes": {"pes": 16, "lanes": 16},
     "16-pes-dense-edge": {"pes": 16, "lanes": 3, "sparse_input": False, "norm": "edge"},
+    "taq": {"lanes": 16, "taq": (8, 4, 2, 1), "capacity": {"nodes": 4000}},
+    "taq-rom": {"lanes": 3, "rom": True, "taq": (2, 4, 1, 8)},
+    "taq-4-pes-edge": {"pes": 4, "lanes": 5, "norm": "edge", "taq": (1, 2, 3, 4)},
+    "taq-16-pes": {"pes": 16, "lanes": 8, "streamed": True, "taq": (8, 1, 4, 2)},
     "roomy": {"lanes": 16, "capacity": {"nodes": 5000, "edges": 40000, "row_edges": 300}},
 }
 
@@ -47,7 +51,10 @@ def generated(
     options = dict(OPTIONS[request.param])
     graph = load_graph("karate")
     bits, norm = int(str(options.pop("bits", 4))), str(options.pop("norm", "factored"))
+    taq = options.pop("taq", None)
     config = uniform_config(bits, 2, norm)
+    if taq:
+        config = with_taq(config, ("gcn", "gcn"), make_taq((4, 8, 16), taq))  # type: ignore[arg-type]
     folder = tmp_path_factory.mktemp("lint")
     save_bundle(folder / "q.npz", quantize(train(graph, epochs=2), graph, config))
     return generate(folder / "q.npz", folder / "rtl", **options)  # type: ignore[arg-type]

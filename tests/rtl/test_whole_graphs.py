@@ -11,7 +11,7 @@ from sgq_hw.bundle import save_bundle
 from sgq_hw.cosim import CosimResult, cosim
 from sgq_hw.generate import generate
 from sgq_hw.graphs import Graph, load_graph
-from sgq_hw.quantize.config import uniform_config
+from sgq_hw.quantize.config import make_taq, uniform_config, with_taq
 from sgq_hw.quantize.pipeline import quantize
 from sgq_hw.throughput import arrays_of, predict
 from sgq_hw.train import TrainedModel, train
@@ -26,12 +26,21 @@ class Case:
     lanes: int
     norm: Literal["factored", "edge"] = "factored"
     bits: int = 4
+    taq: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.graph}-{self.pes}x{self.lanes}-{self.norm}-{self.bits}"
+        taq = "-taq" + "".join(map(str, self.taq)) if self.taq else ""
+        return f"{self.graph}-{self.pes}x{self.lanes}-{self.norm}-{self.bits}{taq}"
 
 
-SMALL = [Case("karate", 1, 5, "edge", 2), Case("cora", 2, 8), Case("citeseer", 8, 8, "edge")]
+TAQ_SPLITS, TAQ_BITS = (4, 8, 16), (8, 4, 2, 1)
+SMALL = [
+    Case("karate", 1, 5, "edge", 2),
+    Case("cora", 2, 8),
+    Case("citeseer", 8, 8, "edge"),
+    Case("cora", 1, 16, taq=TAQ_BITS),
+    Case("cora", 2, 8, taq=TAQ_BITS),
+]
 BITS = [
     Case(graph, pes, lanes, norm, bits)
     for graph in ("karate", "cora", "citeseer", "dblp")
@@ -59,6 +68,8 @@ def run(case: Case, folder: Path) -> CosimResult:
         _TRAINED[case.graph] = train(graph, epochs=20)
     trained = _TRAINED[case.graph]
     config = uniform_config(case.bits, trained.num_layers, case.norm)
+    if case.taq:
+        config = with_taq(config, ("gcn",) * trained.num_layers, make_taq(TAQ_SPLITS, case.taq))
     bundle = quantize(trained, graph, config)
     save_bundle(folder / "bundle.npz", bundle)
     generated = generate(folder / "bundle.npz", folder / "rtl", pes=case.pes, lanes=case.lanes)
