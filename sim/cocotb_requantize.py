@@ -17,6 +17,7 @@ from sgq_hw.golden.requantize import requantize, requantize_windows
 from sgq_hw.sim.bench import Bench, draw_bits, draw_codes, generator, pack, settings, unpack
 
 LATENCY = 4
+HIGHEST_EXPONENT = 15
 ATTEMPTS = 8
 """Draws of operands until a wanted sum is given up."""
 
@@ -66,7 +67,7 @@ class Epilogue:
         return draw_codes(self.rng, *self.limits(name), shape)
 
     async def configure(self) -> None:
-        """Draw shift and formats of a pass; without windows they wait for the last word to leave."""
+        """Draw shift and formats of a pass; without windows, once the last word has left."""
         for _ in range(0 if self.windowed else LATENCY - 1):
             await self.cycle(None)
         rng, largest = self.rng, (1 << self.values["SHIFT_BITS"]) - 1
@@ -75,10 +76,10 @@ class Epilogue:
         widest = self.values["OUT_BITS"] - (not self.signed)
         if widest < 2:
             self.signed, widest = False, 1
-        room = min(largest - self.shift, 15) if self.windowed else 0
+        room = min(largest - self.shift, HIGHEST_EXPONENT) if self.windowed else 0
         self.windows = [
             Window(
-                exponent=int(rng.choice([0, room, rng.integers(0, room + 1)])),
+                exponent=int(rng.choice([0, room, int(rng.integers(0, room + 1))])),
                 bits=int(rng.integers(2 if self.signed else 1, widest + 1)),
             )
             for _ in range(self.values["BUCKETS"] if self.windowed else 1)

@@ -122,6 +122,16 @@ def _no_nodes(packets: Packets) -> Lines:
     return [*packet[:at], set_word(packet[at], word(packet[at]) >> 32 << 32), *packet[at + 1 :]]
 
 
+def _falling_bounds(packets: Packets) -> Lines:
+    """Let the bound of position 1, the word's third part, lie behind all nodes."""
+    packet, bits = packets.of("graph"), packets.design.stream_bits
+    beat, low = divmod(64, bits)
+    at = packets.header + beat
+    return [
+        *packet[:at], set_word(packet[at], word(packet[at]) | 1 << low + 20), *packet[at + 1 :]
+    ]  # fmt: skip
+
+
 def _early_end(packets: Packets) -> Lines:
     packet = packets.of("weights")[:5]
     return [*packet[:4], set_last(packet[4], True)]
@@ -183,6 +193,9 @@ LOAD_BREAKS: dict[str, tuple[Break, str]] = {
     "late end": (_late_end, "ERR_LATE_TLAST"),
     "end in header": (_end_in_header, "ERR_EARLY_TLAST"),
     "wrong count": (_wrong_count, "ERR_WORD_COUNT"),
+}
+WINDOWS_BREAKS: dict[str, tuple[Break, str]] = {
+    "bounds fall": (_falling_bounds, "ERR_CAPACITY"),
 }
 INFERENCE_BREAKS: dict[str, tuple[Break, str]] = {
     "no words": (_infer_no_words, "ERR_WORD_COUNT"),

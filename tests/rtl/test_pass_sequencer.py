@@ -126,7 +126,10 @@ def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("limits_low         <= ", "limits_low         <= ~"), ("limits_high        <= ", "limits_high <= 1'b1 + ")],
+    [
+        ("limits_low         <= ", "limits_low         <= ~"),
+        ("limits_high        <= ", "limits_high        <= 1'b1 + "),
+    ],
 )
 def test_a_planted_fault_of_windows_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("windows"), old, new), tmp_path)

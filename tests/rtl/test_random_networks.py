@@ -88,10 +88,10 @@ def build(
             "row_edges": nodes,
             "row_nonzeros": bundle.network.manifest.input.channels,
         }
-        manifest, buckets = bundle.network.manifest, bundle.workload.buckets
-        if memory_order(manifest):
-            own = np.bincount(buckets, minlength=len(manifest.degree_splits) + 1)
-            for bucket, size in enumerate(own.tolist()):
+        order, buckets = memory_order(bundle.network.manifest), bundle.workload.buckets
+        if order:
+            assert buckets is not None
+            for bucket, size in enumerate(np.bincount(buckets, minlength=len(order)).tolist()):
                 room = nodes if roomy else between(rng, size, min(nodes, 2 * size + 3))
                 capacity[f"bucket{bucket}"] = room
         chosen["capacity"] = capacity

@@ -17,6 +17,7 @@ from tests.rtl.broken_packets import (
     LOAD_BREAKS,
     ONE_PE_SPOILS,
     SEVERAL_PES_SPOILS,
+    WINDOWS_BREAKS,
     Lines,
     Operands,
     Packets,
@@ -28,6 +29,7 @@ DESIGNS: dict[str, tuple[int, dict[str, int]]] = {
     "1-pe-one-layer": (1, {"lanes": 3, "stream_bits": 64}),
     "4-pes": (2, {"lanes": 3, "pes": 4, "stream_bits": 32}),
     "4-pes-one-layer": (1, {"lanes": 4, "pes": 4, "stream_bits": 64}),
+    "1-pe-windows": (1, {"lanes": 4, "stream_bits": 64}),
 }
 """Layers and options. With one layer the pass that reads the edges is the last one. A word of 4 PEs
 takes two beats of 32 bits."""
@@ -39,10 +41,12 @@ def generated(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> GeneratedDesign:
     layers, options = DESIGNS[request.param]
+    buckets = 3 if "windows" in request.param else 1
     folder = tmp_path_factory.mktemp("errors")
     bundle = random_bundle(
         np.random.default_rng(5), layers=layers, nodes=NODES, features=FEATURES, hidden=7,
         classes=5, graph="random", inputs="multi-bit", input_bits=3, self_loops=False, max_bits=5,
+        buckets=buckets, windows=True,
     )  # fmt: skip
     save_bundle(folder / "q.npz", bundle)
     return generate(folder / "q.npz", folder / "rtl", sparse_input=True, **options)  # type: ignore[arg-type]
@@ -108,7 +112,8 @@ def test_broken_packets(generated: GeneratedDesign, stalls: str) -> None:
     plan = Plan(generated, STALLS[stalls])
     # Before anything is loaded an inference is refused.
     plan.fails("not loaded", plan.inference, "ERR_NOT_LOADED")
-    for name, (breaker, code) in LOAD_BREAKS.items():
+    breaks = LOAD_BREAKS | (WINDOWS_BREAKS if generated.design.buckets > 1 else {})
+    for name, (breaker, code) in breaks.items():
         # A good packet behind the broken one is drained too: the error is sticky.
         plan.fails(name, [*breaker(plan.packets), *plan.inference], code)
         plan.works(name, plan.good.stream)
@@ -144,10 +149,10 @@ def test_broken_records(generated: GeneratedDesign, stalls: str) -> None:
                     plan.fails(name, [*broken, *plan.inference * 2], code)
                     plan.works(name, plan.inference)
     reports = plan.run()
-    # With one PE results leave as they come: those of the last pass that came before its error.
+    # Results may leave as they come: those of the last pass that came before its error.
     cut = any(report.beats and report.error for report in reports.values())
     one_layer = len(generated.design.passes) == 2
-    assert cut == (one_layer and not several)
+    assert cut == (one_layer and not generated.design.collects)
 
 
 def test_an_error_in_the_next_inference_leaves_the_running_one_alone(

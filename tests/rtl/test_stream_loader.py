@@ -70,7 +70,9 @@ def job(name: str) -> UnitRun:
         },
         "windows": design.buckets > 1,
         "slices": [
-            (part.first, part.end, part.rows) for plan in design.region_plans for part in plan.slices
+            (part.first, part.end, part.rows)
+            for plan in design.region_plans
+            for part in plan.slices
         ],
     }  # fmt: skip
     return UnitRun(UNIT, render(design, "unit", graph, unit=UNIT), settings)
