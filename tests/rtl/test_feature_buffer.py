@@ -13,9 +13,11 @@ import pytest
 
 from sgq_hw.design import Design, make_design
 from sgq_hw.formats import Format, Window
+from sgq_hw.sim.runner import find_icarus, find_verilator
 from sgq_hw.slices import candidates
 from tests.random_networks import gcn_layers
 from tests.random_workloads import Rng, between
+from tests.rtl.test_lint import output, yosys
 from tests.rtl.unit_runs import (
     UnitRun,
     expect_failure_of,
@@ -40,8 +42,10 @@ DESIGNS: dict[str, dict[str, object]] = {
 
 CHECKS_END = "`endif\n"
 DEPTH_CHECK = """
+wire [31:0] write_at = { {(32-ADDR_BITS){1'b0}}, waddr };
+wire [31:0] read_at  = { {(32-ADDR_BITS){1'b0}}, raddr };
 always @(posedge clk) begin
-    if (age_reg == 2'd3 && ((we && waddr >= DEPTH) || (re && raddr >= DEPTH))) begin
+    if (age_reg == 2'd3 && ((we && write_at >= DEPTH) || (re && read_at >= DEPTH))) begin
         $display("SGQ_CHECK %m: outside the memory");
         $finish;
     end
@@ -50,12 +54,17 @@ end
 """No word is asked of a memory that it does not have, whether or not its data are used."""
 
 
+def checked_run(design: Design, settings: dict[str, Any]) -> UnitRun:
+    run = unit_run("feature_buffer", design, settings)
+    return mutated(run, CHECKS_END, DEPTH_CHECK + CHECKS_END)
+
+
 def job(name: str, draws: int = 6) -> UnitRun:
     design = random_design(51, **DESIGNS[name])
     regions = [(region.bits, region.signed, region.chunks) for region in design.program.regions]
     assert (len(regions) == 1) == name.endswith("one-region")
     settings = {"draws": draws, "regions": regions, "nodes": design.capacity.nodes}
-    return mutated(unit_run("feature_buffer", design, settings), CHECKS_END, DEPTH_CHECK + CHECKS_END)
+    return checked_run(design, settings)
 
 
 @pytest.mark.parametrize("name", list(DESIGNS))
@@ -93,15 +102,20 @@ WINDOWS: dict[str, dict[str, Any]] = {
     "pe1-2-positions": {"buckets": 2, "lanes": 3, "layers": 2, "hidden": 7, "nodes": 21},
     "pe1-8-positions": {"buckets": 8, "lanes": 1, "layers": 3, "hidden": 3, "nodes": 40},
     "pe1-one-region": {"buckets": 3, "lanes": 4, "layers": 1, "classes": 9, "nodes": 64},
-    "pe1-one-node-a-position": {"buckets": 5, "lanes": 2, "room": 1, "nodes": 5, "max_bits": 5},
+    "pe1-one-node-a-position": {"buckets": 5, "lanes": 2, "room": [1] * 5, "nodes": 5},
     "pe2-4-positions": {"buckets": 4, "pes": 2, "lanes": 3, "layers": 3, "nodes": 37},
     "pe2-one-bit": {"buckets": 4, "pes": 2, "lanes": 5, "layers": 2, "nodes": 30, "max_bits": 2},
     "pe2-one-chunk": {"buckets": 3, "pes": 2, "lanes": 8, "hidden": 5, "classes": 6, "nodes": 33},
     "pe4-5-positions": {"buckets": 5, "pes": 4, "lanes": 2, "layers": 3, "hidden": 5, "nodes": 90},
     "pe4-few-nodes": {"buckets": 3, "pes": 4, "lanes": 2, "layers": 2, "hidden": 5, "nodes": 3},
-    "pe8-6-positions": {"buckets": 6, "pes": 8, "lanes": 1, "hidden": 4, "nodes": 70},
+    "pe8-6-positions": {"buckets": 6, "pes": 8, "lanes": 1, "hidden": 3, "nodes": 50},
     "pe4-16-nodes": {"buckets": 8, "pes": 4, "lanes": 1, "layers": 2, "nodes": 16},
-}
+    # Slices of positions 0 .. 2 and 2, of 0 .. 1 and 1, all with rows for no more than these.
+    "pe2-faults": {
+        "seed": 43, "buckets": 4, "pes": 2, "lanes": 3, "layers": 3, "hidden": 7, "classes": 4,
+        "nodes": 40, "room": [14, 9, 10, 12],
+    },
+}  # fmt: skip
 
 
 def windowed(rng: Rng, output: Format, buckets: int, max_bits: int) -> Format:
@@ -114,8 +128,9 @@ def windowed(rng: Rng, output: Format, buckets: int, max_bits: int) -> Format:
 
 
 def window_design(
-    seed: int, *, buckets: int, room: int | None = None, max_bits: int = 16, **options: Any
-) -> Design:
+    *, buckets: int, seed: int = 1, room: list[int] | None = None, max_bits: int = 16,
+    **options: Any,
+) -> Design:  # fmt: skip
     """Return a design whose stored tensors have windows, cut into slices in a random way."""
     rng = np.random.default_rng(seed)
     design = random_design(51, max_bits=min(max_bits, 8), features=5, **options)
@@ -131,8 +146,9 @@ def window_design(
         design.manifest, layers=tuple(layers), degree_splits=tuple(range(1, buckets))
     )
     nodes = design.capacity.nodes
-    bucket_nodes = [room or between(rng, 0, nodes) for _ in range(buckets)]
-    bucket_nodes[between(rng, 0, buckets - 1)] = room or nodes
+    bucket_nodes = room or [between(rng, 0, nodes) for _ in range(buckets)]
+    if not room:
+        bucket_nodes[between(rng, 0, buckets - 1)] = nodes
     found = make_design(
         manifest, lanes=design.lanes, pes=design.pes, stream_bits=design.stream_bits,
         capacity=replace(design.capacity, bucket_nodes=tuple(bucket_nodes)),
@@ -145,12 +161,13 @@ def window_design(
         # All cuts, or some of them: the best plan of so small a memory has few slices.
         most = max(choice, key=lambda plan: len(plan.slices))
         plans.append(most if rng.random() < 0.5 else choice[between(rng, 0, len(choice) - 1)])
-    vars(found)["region_plans"] = tuple(plans)  # in place of the planner's own choice
+    # In place of the planner's own choice.
+    vars(found)["region_plans"] = tuple(plans)
     return found
 
 
-def window_job(name: str, seed: int = 1, draws: int = 12, peek: bool = False) -> UnitRun:
-    design = window_design(seed, **WINDOWS[name])
+def window_job(name: str, draws: int = 8, peek: bool = False) -> UnitRun:
+    design = window_design(**WINDOWS[name])
     regions = design.program.regions
     settings = {
         "draws": draws,
@@ -164,9 +181,73 @@ def window_job(name: str, seed: int = 1, draws: int = 12, peek: bool = False) ->
             for plan in design.region_plans
         ],
     }
-    return mutated(unit_run("feature_buffer", design, settings), CHECKS_END, DEPTH_CHECK + CHECKS_END)
+    return checked_run(design, settings)
 
 
 @pytest.mark.parametrize("name", list(WINDOWS))
 def test_windows_on_icarus(name: str, tmp_path: Path) -> None:
     run_unit(window_job(name, peek=True), "icarus", tmp_path)
+
+
+@pytest.mark.parametrize("name", list(WINDOWS))
+def test_windows_have_no_complaint(name: str, tmp_path: Path) -> None:
+    texts = unit_run("feature_buffer", window_design(**WINDOWS[name])).texts
+    for file, text in texts.items():
+        (tmp_path / file).write_text(text)
+    verilator, icarus = find_verilator(), find_icarus()
+    complaints = output(
+        [str(verilator.executable), "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--quiet",
+         "--top-module", "sgq_feature_buffer", *texts],
+        tmp_path,
+        verilator.environment(),
+    )  # fmt: skip
+    assert "%Warning" not in complaints
+    top = ["-t", "null", "-s", "sgq_feature_buffer"]
+    assert not output([str(icarus.executable), "-g2005", "-Wall", *top, *texts], tmp_path).strip()
+    if name == "pe2-faults":
+        script = "read_verilog sgq_*.v; hierarchy -check -top sgq_feature_buffer; proc"
+        assert "Warning" not in yosys(f"{script}; check -assert", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pe1-8-positions", "pe2-faults"])
+def test_windows_from_power_up_states_on_verilator(name: str, tmp_path: Path) -> None:
+    run_unit(window_job(name), "verilator", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # Where the rows of a slice begin.
+        ("4'd0 - region0_slice2_offset", "4'd0"),
+        ("- region0_slice2_offset", "+ region0_slice2_offset"),
+        ("region0_slice2_offset = bounds[1*", "region0_slice2_offset = bounds[0*"),
+        ("bounds[1*BOUND_BITS+2 +: 4]", "bounds[1*BOUND_BITS+1 +: 4]"),
+        ("4'd4 - region0_slice2_offset", "4'd5 - region0_slice2_offset"),
+        ("write_base_reg + 5'd9", "write_base_reg + 5'd8"),
+        ("2'd2: region0_slice1_read_base = 5'd18", "2'd3: region0_slice1_read_base = 5'd18"),
+        ("case (addr[5:4])", "case (addr[4:3])"),
+        # Which positions have rows there.
+        (" && bucket < 2'd3", ""),
+        (" && bucket >= 2'd2", ""),
+        ("bucket < 2'd2", "bucket <= 2'd2"),
+        ("write_bucket[PE*BUCKET_BITS", "write_bucket[0*BUCKET_BITS"),
+        ("== 1'd0 && !reached[2]", "== 1'd0"),
+        ("&& reached[1] && !reached[2]", "&& !reached[2]"),
+        # The position of the place that is read.
+        ("place >= bound2", "place > bound2"),
+        ("PARITY * PES + PE", "PE * 2 + PARITY"),
+        ("if (read_re[bank])", "if (1'b1)"),
+        ("& ~{1'b0, reached_reg}", ""),
+        ("reached_reg, 1'b1}", "1'b1, reached_reg}"),
+        ("read_exponents[number*4 +: 4]", "read_exponents[(number^1)*4 +: 4]"),
+        ("code << exponent", "code << exponent[2:0]"),
+        # Bits above a narrow code, and which bits a slice holds.
+        ("region0_slice2_held ? region0_slice2_bits : {5{region0_sign}}", "region0_slice2_bits"),
+        ("{5{region0_sign}}", "{5{1'b0}}"),
+        ("region0_slice1_held ? region0_slice1_bits[0] :", ""),
+        ("!reached_reg[1];", "!reached_reg[0];"),
+        ("data[lane*OUT_BITS+10 +: 1]", "data[lane*OUT_BITS+9 +: 1]"),
+    ],
+)
+def test_a_planted_fault_with_windows_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(window_job("pe2-faults", peek=True), old, new), tmp_path)
