@@ -1,4 +1,4 @@
-"""Golden function of the `degree_window` unit: what the epilogue needs to know of a row's bucket."""
+"""Golden function of the `degree_window` unit: what the epilogue needs to know of a row."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
