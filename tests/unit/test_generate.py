@@ -236,13 +236,19 @@ def test_single_units(bundle_path: Path, tmp_path: Path) -> None:
     assert text.startswith("--unit: unknown 'toaster'; known: accelerator, ")
     assert not (tmp_path / "unit").exists()
     text = refusal(generate_unit, bundle_path, "output_buffer", tmp_path / "unit")
-    assert text == "--unit: output_buffer: only designs with --pes 2 or more have it"
+    reason = "only designs with --pes 2 or more, or degree-aware bits, have it"
+    assert text == f"--unit: output_buffer: {reason}"
+    text = refusal(generate_unit, bundle_path, "degree_window", tmp_path / "unit", pes=2)
+    assert text == "--unit: degree_window: only designs with degree-aware bits have it"
     text = refusal(generate_unit, bundle_path, "serial_expander", tmp_path / "unit", pes=2)
     assert text.endswith("only designs with --pes 2 or more and --graph streamed have it")
-    whole = generate(bundle_path, tmp_path / "rtl", pes=2, streamed=True).sources
+    windowed = tmp_path / "windowed.npz"
+    rng = np.random.default_rng(6)
+    save_bundle(windowed, random_bundle(rng, nodes=10, layers=2, buckets=3, windows=True))
+    whole = generate(windowed, tmp_path / "rtl", pes=2, streamed=True).sources
     texts = {path.name: path.read_bytes() for path in whole}
     for unit in UNITS:
-        written = generate_unit(bundle_path, unit, tmp_path / unit, pes=2, streamed=True)
+        written = generate_unit(windowed, unit, tmp_path / unit, pes=2, streamed=True)
         assert f"sgq_{unit}.v" in {path.name for path in written}
         assert all(path.read_bytes() == texts[path.name] for path in written)
 
@@ -256,7 +262,7 @@ def test_folders_that_are_no_designs(bundle_path: Path, tmp_path: Path) -> None:
     options = good["options"]
     changes: list[tuple[dict[str, Any], str]] = [
         ({"format": "other"}, "version"),
-        ({"version": 1}, "version: 1; this program reads 3"),
+        ({"version": 1}, "version: 1; this program reads 4"),
         ({"colour": 1}, "unknown field `colour`"),
         ({"options": {**options, "lanes": "3"}}, "lanes"),
         ({"options": {**options, "capacity": {"nodes": 3}}}, "options.capacity"),
