@@ -77,6 +77,11 @@ def main() -> None:
             table.add_row(f"{label} ({name})", shown, target)
         ratio = golden_ratio(name, trained, bundle)
         table.add_row(f"golden / PyTorch float ({name})", f"{ratio:.2f}", "1.00")
+        if data_folder():
+            large = load_graph("amazon_computers")
+            other = train(large, epochs=3)
+            ratio = golden_ratio(large.name, other, quantize(other, large, uniform_config(4, 2)))
+            table.add_row(f"golden / PyTorch float ({large.name})", f"{ratio:.2f}", "1.00")
         generated = generate(folder / "q.npz", folder / "rtl")
         result = cosim(generated)
         speeds = [cosim(generated).as_json()["cycles_per_second"] for _ in range(3)]

@@ -3,10 +3,8 @@
 import numpy as np
 from scipy import sparse
 
-from sgq_hw.golden.fixed_point import IntArray
-
-FLOAT64_EXACT_BITS = 53
-"""Integers up to 2**53 are exact in float64, so a product bounded below it may use fast BLAS."""
+from sgq_hw.golden.fixed_point import IntArray, exact_type
+from sgq_hw.golden.rows import exact_product
 
 
 def combination_unit(
@@ -23,9 +21,7 @@ def combination_unit(
         int64 [rows, channels].
     """
     if isinstance(features, sparse.csr_array):
-        return np.asarray(features @ weights, dtype=np.int64)
-    if bound < 1 << FLOAT64_EXACT_BITS:
-        # Every partial sum stays below 2**53 in magnitude, whatever order BLAS adds in.
-        product = features.astype(np.float64) @ weights.astype(np.float64)
-        return product.astype(np.int64)
-    return features @ weights
+        return exact_product(features, weights, bound)
+    kind = exact_type(bound)
+    # Floats go to BLAS; every partial sum is exact, whatever order it adds in.
+    return np.asarray(features.astype(kind) @ weights.astype(kind), np.int64)

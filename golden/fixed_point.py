@@ -48,6 +48,19 @@ def check_bound(bits: int, what: str) -> None:
         raise BoundError(f"{what} needs {bits} bits, more than the {MAX_BITS} supported")
 
 
+def exact_type(bound: int) -> type[np.float32 | np.float64 | np.int64]:
+    """Return the fastest type whose sums are exact, in whatever order they are added.
+
+    Integers up to 2**24 are exact in float32 and up to 2**53 in float64.
+
+    Args:
+        bound: Proved bound of the sum of absolute products.
+    """
+    if bound <= 1 << 24:
+        return np.float32
+    return np.float64 if bound <= 1 << 53 else np.int64
+
+
 def check_range(values: IntArray, low: int, high: int, what: str) -> None:
     """Assert that a computed tensor keeps its proved bound.
 

@@ -19,21 +19,22 @@ from sgq_hw.golden.attention_unit import (
 )
 from sgq_hw.golden.bounds import StageBound, stage_bounds
 from sgq_hw.golden.combination_unit import combination_unit
-from sgq_hw.golden.fixed_point import IntArray, check_range
+from sgq_hw.golden.fixed_point import MAX_BITS, IntArray, check_range
 from sgq_hw.golden.readout_unit import readout_unit
 from sgq_hw.golden.requantize import requantize, requantize_windows
+from sgq_hw.golden.rows import csr_matrix
 from sgq_hw.layers import AgnnAttention, GatAttention, Step
 
 Trace = dict[Key, IntArray]
 """`(layer, stage)` to the codes int64 [nodes, channels] that the stage wrote, in running order."""
 
 
-def input_matrix(network: Network, workload: Workload) -> sparse.csr_array:
-    """Return the input codes as CSR, int64 [nodes, features]."""
-    codes = workload.x_codes
-    data = np.ones(len(workload.x_indices), np.int64) if codes is None else codes
-    shape = (workload.num_nodes, network.manifest.input.channels)
-    return sparse.csr_array((data, workload.x_indices, workload.x_indptr), shape=shape)
+def input_matrix(
+    network: Network, workload: Workload, bound: int = 1 << MAX_BITS
+) -> sparse.csr_array:
+    """Return the input codes as CSR [nodes, features], int64 unless products have a lower bound."""
+    channels = network.manifest.input.channels
+    return csr_matrix(workload.x_indptr, workload.x_indices, workload.x_codes, channels, bound)
 
 
 def _multiplier(network: Network, workload: Workload, step: Step) -> IntArray:
@@ -57,7 +58,9 @@ def _accumulate(
     if isinstance(features, sparse.csr_array):
         raise TypeError("the first stage of a network is a combination")
     if step.operation == "aggregate":
-        return aggregation_unit(workload.indptr, workload.indices, workload.edge_codes, features)
+        return aggregation_unit(
+            workload.indptr, workload.indices, workload.edge_codes, features, bound.accumulator
+        )
     assert workload.graph_of_node is not None
     return readout_unit(workload.graph_of_node, features)
 
@@ -131,7 +134,6 @@ def run(network: Network, workload: Workload) -> Trace:
     )
     trace: Trace = {}
     magnitudes: dict[Key | None, int] = {None: manifest.input.magnitude}
-    inputs = input_matrix(network, workload)
     for step in manifest.steps():
         magnitudes[step.key] = step.epilogue.output.magnitude
         if step.operation == "attend":
@@ -139,8 +141,12 @@ def run(network: Network, workload: Workload) -> Trace:
             elu_table = network.activations.get(step.key)
             trace[step.key] = codes if elu_table is None else elu(codes, elu_table)
             continue
-        features = inputs if step.source is None else trace[step.source]
         bound = bounds[step.key]
+        features = (
+            input_matrix(network, workload, bound.accumulator)
+            if step.source is None
+            else trace[step.source]
+        )
         sums = _accumulate(network, workload, step, features, bound)
         what = f"layer {step.key[0]} {step.key[1]}: accumulator"
         check_range(sums, -bound.accumulator, bound.accumulator, what)

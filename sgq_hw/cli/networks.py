@@ -94,6 +94,8 @@ def _taq(splits: str | None, bits: str | None) -> "Taq | None":
 @click.option("--config", type=click.Path(path_type=Path), help="Bit configuration, TOML.")
 @click.option("--taq-splits", help="First in-degrees of the buckets; default 4,8,16.")
 @click.option("--taq-bits", help="Bits of hidden features by bucket, low degrees first: 8,4,2,1.")
+@click.option("--taq-everywhere", is_flag=True,
+              help="--taq-bits also for what is kept inside the layers (at least 2 bits).")
 @click.option(
     "--calibration", type=click.Choice(["error", "range", "row-range", "percentile"]),
     help="How scales follow from values; default error (least squares).",
@@ -115,9 +117,10 @@ def _taq(splits: str | None, bits: str | None) -> "Taq | None":
 @json_option
 def quantize(
     network: Path, bits: int | None, config: Path | None, taq_splits: str | None,
-    taq_bits: str | None, calibration: str | None, finetune: bool, epochs: int, distill: float,
-    protect: tuple[float, float] | None, clipping: "Clipping", norm: str | None,
-    attention_bound: str | None, output: Path, seed: int, json_path: Path | None,
+    taq_bits: str | None, taq_everywhere: bool, calibration: str | None, finetune: bool,
+    epochs: int, distill: float, protect: tuple[float, float] | None, clipping: "Clipping",
+    norm: str | None, attention_bound: str | None, output: Path, seed: int,
+    json_path: Path | None,
 ) -> None:  # fmt: skip
     """Quantise NETWORK, a file written by train, into integers."""
     if (bits is None) == (config is None):
@@ -133,6 +136,8 @@ def quantize(
     if bits is not None:
         configs.uniform_config(bits, 1)  # a bad number is refused before the slow imports
     taq = _taq(taq_splits, taq_bits)
+    if taq_everywhere and taq is None:
+        raise InputError("--taq-everywhere: needs --taq-bits")
     if clipping == "learned" and not finetune:
         raise InputError("--clipping: learned needs --finetune")
     from sgq_hw.quantize.tuning import FineTuning  # noqa: PLC0415
@@ -151,7 +156,7 @@ def quantize(
         chosen = configs.uniform_config(
             bits or 0, kinds, norm or "factored", calibration or "error", attention_bound or "row"
         )
-        chosen = chosen if taq is None else configs.with_taq(chosen, kinds, taq)
+        chosen = chosen if taq is None else configs.with_taq(chosen, kinds, taq, taq_everywhere)
     from sgq_hw.golden import network as golden_network  # noqa: PLC0415
     from sgq_hw.quantize import pipeline  # noqa: PLC0415
 

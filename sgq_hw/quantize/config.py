@@ -234,11 +234,28 @@ def uniform_config(
     return msgspec.convert(config, BitConfig)
 
 
-def with_taq(config: BitConfig, kinds: Sequence[str], taq: Taq) -> BitConfig:
-    """Return the configuration with topology-aware bits for the result of every hidden layer."""
+def with_taq(
+    config: BitConfig, kinds: Sequence[str], taq: Taq, everywhere: bool = False
+) -> BitConfig:
+    """Return the configuration with topology-aware bits for the result of every hidden layer.
+
+    Args:
+        config: A configuration that runs every combination first.
+        kinds: Kinds of the layers.
+        taq: Bits by degree.
+        everywhere: Also for what is kept inside the layers, which has a sign: at least 2 bits.
+    """
     layers = list(config.layers)
-    for index, kind in enumerate(kinds[:-1]):
-        change: dict[str, Any] = {RESULTS.get(kind, "aggregate"): taq}
+    signed = msgspec.structs.replace(taq, bits=tuple(max(width, 2) for width in taq.bits))
+    for index, kind in enumerate(kinds):
+        result = RESULTS.get(kind, "aggregate")
+        change: dict[str, Any] = {}
+        if everywhere:
+            inner = [name for name in COMPONENTS[kind] if name in ("combine", "aggregate")]
+            change |= dict.fromkeys(inner, signed)
+            change.pop(result, None)
+        if index < len(kinds) - 1:
+            change[result] = taq
         layers[index] = msgspec.structs.replace(layers[index], **change)
     return msgspec.structs.replace(config, layers=tuple(layers))
 

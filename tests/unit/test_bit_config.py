@@ -7,7 +7,17 @@ from typing import Literal
 import pytest
 
 from sgq_hw.errors import InputError
-from sgq_hw.quantize.config import BitConfig, LayerBits, load_config, uniform_config
+from sgq_hw.quantize.config import (
+    COMPONENTS,
+    RESULTS,
+    BitConfig,
+    LayerBits,
+    check_config,
+    load_config,
+    make_taq,
+    uniform_config,
+    with_taq,
+)
 
 GOOD = """
 input = 4
@@ -135,3 +145,19 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"input = \xff")
     check_refusal(path, "not TOML")
     check_refusal(tmp_path, "no such file")
+
+
+@pytest.mark.parametrize(
+    "kinds", [("gcn", "gcn"), ("sage", "gcn", "sage"), ("gin", "gin", "linear")]
+)
+def test_taq_everywhere_leaves_only_the_logits_uniform(kinds: tuple[str, ...]) -> None:
+    taq = make_taq((4, 8), (8, 2, 1))
+    config = with_taq(uniform_config(8, kinds), kinds, taq, everywhere=True)
+    check_config(config, kinds)
+    for index, (layer, kind) in enumerate(zip(config.layers, kinds, strict=True)):
+        result = RESULTS.get(kind, "aggregate")
+        for name in set(COMPONENTS[kind]) & {"combine", "aggregate", "mlp"}:
+            if name != result:
+                assert layer.component(name) == make_taq((4, 8), (8, 2, 2))
+            else:
+                assert layer.component(name) == (taq if index < len(kinds) - 1 else 16)

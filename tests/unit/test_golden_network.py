@@ -227,14 +227,14 @@ def test_combination_dense_sparse_and_wide_agree() -> None:
     features = rng.integers(-40, 40, (7, 9)) * (rng.random((7, 9)) < 0.5)
     weights = rng.integers(-8, 8, (9, 5))
     expected = reference_combine(features.tolist(), weights.tolist())
-    for bound in (9 * 40 * 8, 2**53 - 1, 2**53, 2**61):
+    for bound in (9 * 40 * 8, 2**24, 2**24 + 1, 2**53, 2**53 + 1, 2**61):
         assert combination_unit(features, weights, bound).tolist() == expected
         assert combination_unit(sparse.csr_array(features), weights, bound).tolist() == expected
 
 
-@pytest.mark.parametrize("factor", [2**26 + 1, 2**30 + 1])
-def test_combination_is_exact_on_both_sides_of_float64(factor: int) -> None:
-    """The products of the second case are odd numbers above 2**53, which no float64 holds."""
+@pytest.mark.parametrize("factor", [2**11 + 1, 2**12 + 1, 2**26 + 1, 2**30 + 1])
+def test_combination_is_exact_on_both_sides_of_floats(factor: int) -> None:
+    """Odd products above 2**24 are in no float32, and above 2**53 in no float64."""
     features, weights = np.array([[factor]]), np.array([[factor - 2, -factor]])
     bound = factor * factor
     expected = [[factor * (factor - 2), -factor * factor]]
