@@ -130,8 +130,9 @@ class _Draft:
 
     def draw_windows(self, bits: int, signed: bool) -> tuple[Window, ...]:
         """Draw the windows of a word of so many bits, or none; some reaches its top bit."""
-        wanted = self.rng.random() < 0.6 if self.windows is None else self.windows
-        if self.buckets == 1 or not wanted:
+        if self.buckets == 1:
+            return ()
+        if not (self.rng.random() < 0.6 if self.windows is None else self.windows):
             return ()
         widths = [between(self.rng, 2 if signed else 1, bits) for _ in range(self.buckets)]
         return placed_windows(self.rng, widths, bits, bits)
