@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgq_hw.bundle import Workload
-from sgq_hw.design import Design
+from sgq_hw.design import FIFO_ADDR_BITS, Design
 from sgq_hw.fields import IntArray
 from sgq_hw.lowering import Pass
 from sgq_hw.mapping import map_workload
@@ -15,8 +15,12 @@ PASS_OVERHEAD = 14
 """Decode, start, and the pipeline from the last step of a pass to its last result."""
 FETCH_OVERHEAD = 1
 """First word of a pass that walks a memory instead of the waiting input stream."""
-DRAIN_OVERHEAD = 11
-"""From the last result of an inference to the start of the next one's last pass, beats aside."""
+BUFFERED_WORDS = 2
+"""Words that a stream too narrow for its pass brings while the pass before it drains."""
+CLAIM_OVERHEAD = 2
+"""From the last result of an inference to the start of the next one's last pass, words aside."""
+QUEUE_OVERHEAD = 9
+"""The same where beats are the limit: the words that still wait in the queue aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
         records = [steps, macs, 0, steps * design.pes - macs]
     work = records[0] * step.chunks
     streamed = step.front == "combine_stream" or (step.front == "aggregate" and design.streamed)
-    input_wait = max(0, records[0] * design.beats_per_word - work) if streamed else 0
+    missing = max(0, design.beats_per_word - step.chunks) if streamed else 0
+    input_wait = missing * max(0, records[0] - BUFFERED_WORDS)
     output_wait = 0
     if step.destination is None and design.pes == 1:
         output_wait = max(0, output_beat_count(design, workload) - work)
@@ -110,10 +115,15 @@ def inference_cycles(design: Design, workload: Workload, *, serial: bool = False
     """Return the steady-state interval of back-to-back inferences in cycles.
 
     With several processing elements the results of an inference leave during the next one, whose
-    last pass waits for them.
+    last pass waits for them. Exact, but for results that bound it in words of several beats: there
+    the queue may hide a cycle more or less.
     """
     passes = [time.cycles for time in pass_times(design, workload, serial=serial)]
     if design.pes == 1:
         return sum(passes)
-    drain = output_beat_count(design, workload) + DRAIN_OVERHEAD
-    return passes[-1] + max(sum(passes[:-1]), drain)
+    final = design.passes[-1]
+    words = workload.num_nodes * final.chunks
+    beats = output_beat_count(design, workload)
+    queued = min(words, 1 << FIFO_ADDR_BITS) * beats // words
+    drain = max(words + CLAIM_OVERHEAD, beats - queued + QUEUE_OVERHEAD)
+    return max(passes[-1] + max(sum(passes[:-1]), drain), beats)
