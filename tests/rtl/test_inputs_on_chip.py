@@ -124,11 +124,11 @@ def test_wrong_packets(generated: GeneratedDesign) -> None:
     names = [name for name, _ in expected]
     found = [(name, report.error) for name, report in zip(names, reports, strict=True)]
     assert found == expected
-    for (name, code), job, report in zip(expected, jobs, reports, strict=True):
+    for (name, error), job, report in zip(expected, jobs, reports, strict=True):
         # A streamed graph's wrong end is found when it is there: passes have written words.
-        assert report.mismatches == (report.words if code else 0), name
+        assert report.mismatches == (report.words if error else 0), name
         assert report.beats == len(job.output), name
-        assert report.inferences == int(not code), name
+        assert report.inferences == int(not error), name
 
 
 def test_the_packer_refuses_inputs_that_do_not_fit(generated: GeneratedDesign) -> None:
