@@ -19,6 +19,8 @@ MAX_LANES = 64
 STREAM_BITS_CHOICES = (32, 64, 128, 256, 512, 1024)
 FIFO_ADDR_BITS = 5
 COUNTER_BITS = 48
+PACKED_BITS = 64
+"""Bits of a word of the input memory that the values of complete rows may fill."""
 MIN_BLOCK_DEPTH = 33
 """Shallower memories are left to the synthesis tool: a block would stay nearly empty, and not
 every family has distributed RAM to ask for."""
@@ -343,8 +345,9 @@ class Design:
             )
         if self.inputs_on_chip:
             found.append(
-                self._memory("input_memory", "input", self.pes * self.input_record.bits,
-                             capacity.input_words, rom)
+                self._memory("input_memory", "input",
+                             self.input_steps * self.pes * self.input_record.bits,
+                             -(-capacity.input_words // self.input_steps), rom)
             )  # fmt: skip
         found += [
             self._memory(f"region{index}_memory", "feature", self.lanes * region.bits,
@@ -416,9 +419,11 @@ class Design:
                 words_text="nodes of the graph", memory=f"table{index}_memory",
                 follows_graph=True)  # fmt: skip
         if self.inputs_on_chip:
-            inputs = self.memory("input_memory")
-            add("inputs", 0, "input words", inputs.width, 0, words_text=f"1 to {inputs.depth}",
-                memory=inputs.name, follows_graph=True)  # fmt: skip
+            inputs, capacity = self.memory("input_memory"), self.capacity
+            add("inputs", 0, "input words" if self.input_steps == 1 else
+                f"input words, {self.input_steps} side by side", inputs.width, 0,
+                words_text=f"1 to {capacity.input_words}", memory=inputs.name,
+                follows_graph=True)  # fmt: skip
         return tuple(found)
 
     @property
@@ -446,6 +451,16 @@ class Design:
         """Edge words of the largest graph; unscheduled, every edge is one."""
         capacity = self.capacity
         return max(capacity.edge_words, capacity.edges) if self.serial else capacity.edge_words
+
+    @property
+    def input_steps(self) -> int:
+        """Input words side by side in a word of the input memory, a power of two.
+
+        Values of complete rows are narrow: several are loaded, and read, at once.
+        """
+        if self.sparse_input:
+            return 1
+        return 1 << max(0, (PACKED_BITS // (self.pes * self.input_record.bits)).bit_length() - 1)
 
     @property
     def input_word_bits(self) -> int:

@@ -308,6 +308,7 @@ class Layout:
         aggregations: How often the graph's words follow the inputs: 0 where it lies on chip.
         inputs_on_chip: Whether inputs are loaded instead of coming with every inference.
         input_capacity: Input words that fit on chip, 0 where they come with every inference.
+        input_steps: Input words side by side in a word of their memory.
         sparse_input: Whether inputs come as records of what is stored.
         input_record: One input of one PE.
         input_channels, input_bits, input_signed: Input codes.
@@ -324,6 +325,7 @@ class Layout:
     aggregations: int
     inputs_on_chip: bool
     input_capacity: int
+    input_steps: int
     sparse_input: bool
     input_record: RecordFormat
     input_channels: int
@@ -352,6 +354,7 @@ class Layout:
             ),
             inputs_on_chip=options["inputs_on_chip"],
             input_capacity=options["capacity"]["input_words"],
+            input_steps=parameters["INPUT_STEPS"],
             sparse_input=options["sparse_input"],
             input_record=RecordFormat(tuple(Field(**f) for f in data["records"]["input"])),
             input_channels=data["input"]["channels"],
@@ -498,6 +501,21 @@ def dense_words(layout: Layout, places: IntArray, codes: IntArray) -> Words:
     return pack_words(packed.reshape(-1, layout.pes), layout.input_record.bits)
 
 
+def side_by_side(words: Words, bits: int, count: int) -> Words:
+    """Put so many words beside one another, the first lowest; zeros fill the last ones up."""
+    if count == 1:
+        return words
+    padded = np.zeros((-(-len(words) // count) * count, words.shape[1]), np.uint8)
+    padded[: len(words)] = words
+    flags = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
+    return np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
+
+
+def memory_words(layout: Layout, words: Words) -> Words:
+    """Return input words as they lie in their memory."""
+    return side_by_side(words, layout.pes * layout.input_record.bits, layout.input_steps)
+
+
 def inference_packet(
     layout: Layout,
     places: IntArray,
@@ -530,11 +548,7 @@ def inference_packet(
         payload[at : at + len(part), : part.shape[1]] = part
         at += len(part)
     words = payload
-    if count > 1:
-        padded = np.zeros((-(-len(words) // count) * count, words.shape[1]), np.uint8)
-        padded[: len(words)] = words
-        flags = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
-        payload = np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
+    payload = side_by_side(words, bits, count)
     kind = layout.packet_types["serial" if serial else "inference"]
     beats = to_beats(payload, layout.beat_bytes)
     return make_packet(layout.stream_bits, kind, 0, len(words), beats, graph_tag(places))
@@ -555,7 +569,7 @@ def start_packet(layout: Layout, places: IntArray, graph: Words | None = None) -
 
 
 def inputs_packet(layout: Layout, places: IntArray, words: Words) -> Beats:
-    """Return the packet that loads inputs; every word starts a beat.
+    """Return the packet that loads inputs; every word of the memory starts a beat.
 
     Args:
         layout: Of an accelerator with inputs on chip.
@@ -570,7 +584,7 @@ def inputs_packet(layout: Layout, places: IntArray, words: Words) -> Beats:
             f"input_words: {len(words)}; the largest that fits is {layout.input_capacity}"
         )
     kind = layout.packet_types["inputs"]
-    beats = to_beats(words, layout.beat_bytes)
+    beats = to_beats(memory_words(layout, words), layout.beat_bytes)
     return make_packet(layout.stream_bits, kind, 0, len(words), beats, graph_tag(places))
 
 

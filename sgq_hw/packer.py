@@ -22,6 +22,7 @@ from sgq_hw.host import (
     inputs_packet,
     join_beats,
     make_packet,
+    memory_words,
     pack_results,
     pack_words,
     scheduled_records,
@@ -234,7 +235,7 @@ def _graph_words(
         return edge_words(design, workload)
     mapping = map_workload(workload, design.pes, serial)
     if target.kind == "inputs":
-        return input_words(design, workload, mapping)
+        return memory_words(layout_of(design), input_words(design, workload, mapping))
     if target.kind == "order":
         return pack_words(mapping.places[:, None], target.bits)
     name = design.manifest.node_tables[target.index].name
@@ -264,6 +265,7 @@ def layout_of(design: Design) -> Layout:
         aggregations=design.aggregations if design.streamed else 0,
         inputs_on_chip=design.inputs_on_chip,
         input_capacity=design.capacity.input_words,
+        input_steps=design.input_steps,
         sparse_input=design.sparse_input,
         input_record=design.input_record,
         input_channels=spec.channels,
@@ -294,9 +296,12 @@ def load_packets(design: Design, bundle: Bundle, *, serial: bool = False) -> Bea
     size = design.stream_bits // 8
     parts = []
     for target in design.targets:
+        if target.kind == "inputs":
+            parts.append(reload_packet(design, bundle.workload, bundle.workload))
+            continue
         words = target_words(design, bundle, target, serial=serial)
         tag = 0
-        if target.kind in ("graph", "inputs"):
+        if target.kind == "graph":
             tag = graph_tag(map_workload(bundle.workload, design.pes, serial).places)
         beats = to_beats(words, size)
         parts.append(

@@ -94,6 +94,8 @@ def parameters(design: Design) -> dict[str, int]:
     beats = -(-load_word_bits // design.stream_bits)
     out_beats = -(-design.lanes * final.bits // design.stream_bits)
     region_depth = max(region.chunks for region in regions) * design.bank_rows
+    input_step_bits = design.input_steps.bit_length() - 1
+    input_addr_bits = address_bits(-(-capacity.input_words // design.input_steps))
     weight_addr_bits = max(address_bits(design.program.weight_words), 1)
     return {
         "PES": design.pes,
@@ -138,8 +140,12 @@ def parameters(design: Design) -> dict[str, int]:
         "EDGE_ADDRESS_BITS": address_bits(design.bank_rows),
         "EDGE_ADDR_BITS": address_bits(design.edge_word_limit),
         "EDGE_COUNT_BITS": count_bits(design.edge_word_limit),
-        "INPUT_ADDR_BITS": address_bits(capacity.input_words),
-        "INPUT_COUNT_BITS": count_bits(capacity.input_words),
+        "INPUT_STEPS": design.input_steps,
+        "INPUT_STEP_BITS": input_step_bits,
+        "INPUT_ADDR_BITS": input_addr_bits,
+        "INPUT_COUNT_BITS": max(
+            count_bits(capacity.input_words), input_addr_bits + input_step_bits
+        ),
         "WEIGHT_ADDR_BITS": weight_addr_bits,
         "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
         "OPERAND_ROW_BITS": max(

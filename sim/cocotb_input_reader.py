@@ -5,7 +5,7 @@ from typing import Any
 
 import cocotb
 
-from sgq_hw.sim.bench import Bench, draw_bits, generator, settings
+from sgq_hw.sim.bench import Bench, draw_bits, generator, pack, settings
 from sgq_hw.sim.rows import ReadPort
 
 RATES = (0.0, 0.3, 0.9)
@@ -22,7 +22,12 @@ class Reader:
         self.events: Counter[str] = Counter()
         self.bits: int = self.info["PES"] * self.info["INPUT_RECORD_BITS"]
         count: int = self.info["input_words"]
-        self.memory = [draw_bits(self.rng, self.bits) for _ in range(count)]
+        self.words = [draw_bits(self.rng, self.bits) for _ in range(count)]
+        self.steps: int = self.info["INPUT_STEPS"]
+        self.memory = [
+            pack(self.words[first : first + self.steps], self.bits)
+            for first in range(0, count, self.steps)
+        ]
 
     async def begin(self) -> None:
         """Start the clock with idle inputs; nothing is read."""
@@ -38,7 +43,7 @@ class Reader:
             abort_at: Words after which the pass is given up.
         """
         bench, rng, read = self.bench, self.rng, self.bench.read
-        port = ReadPort(self.memory, draw_bits(rng, self.bits))
+        port = ReadPort(self.memory, draw_bits(rng, self.steps * self.bits))
         # The count is that of the loaded inputs: it stays while the pass runs.
         await bench.cycle(start=1, num_words=count, word_ready=0, memory_data=port.data)
         assert read("memory_re") == 1
@@ -54,14 +59,14 @@ class Reader:
             await bench.cycle(start=0, word_ready=ready, memory_data=port.data)
             where = f"word {taken} of {count}"
             assert read("word_valid") == 1, where
-            assert read("word_data") == self.memory[taken], where
+            assert read("word_data") == self.words[taken], where
             assert read("word_final") == (taken == count - 1), where
-            fetch = ready and taken < count - 1
+            fetch = ready and taken < count - 1 and (taken + 1) % self.steps == 0
             assert read("memory_re") == fetch, where
             self.events["held"] += not ready
             if fetch:
-                assert read("memory_addr") == taken + 1, where
-                port.read(taken + 1)
+                assert read("memory_addr") == (taken + 1) // self.steps, where
+                port.read((taken + 1) // self.steps)
             taken += ready
         last = bench.cycles
         for _ in range(3):
@@ -72,7 +77,7 @@ class Reader:
 
     def counts(self) -> list[int]:
         """Return numbers of words: the fewest, the most, powers of two, and any."""
-        most = len(self.memory)
+        most = len(self.words)
         found = {1, 2, 3, most - 1, most, *(1 << bit for bit in range(most.bit_length()))}
         found |= set(self.rng.integers(1, most + 1, 4).tolist())
         return sorted(count for count in found if 1 <= count <= most)
@@ -97,7 +102,7 @@ async def a_pass_can_be_aborted(dut: Any) -> None:
     """A pass is given up at any word; the next one begins with the first word again."""
     reader = Reader(dut)
     await reader.begin()
-    most = len(reader.memory)
+    most = len(reader.words)
     for count in (2, 3, most):
         for abort_at in sorted({0, 1, count - 1, int(reader.rng.integers(count))}):
             await reader.run_pass(count, 0.3, abort_at)

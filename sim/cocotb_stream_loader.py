@@ -275,14 +275,14 @@ async def inputs_on_chip(dut: Any) -> None:
     cases = [(most + 1, tag, ERR_CAPACITY), (2, tag ^ 1, ERR_GRAPH), (2, tag ^ 0x8000, ERR_GRAPH)]
     cases += [(1, tag, ERR_NONE), (most, tag, ERR_NONE), (1 << 20, tag, ERR_CAPACITY)]
     for count, sent_tag, code in cases:
-        words = [draw_bits(world.rng, inputs["bits"]) for _ in range(min(count, most + 1))]
+        # The header counts input words, several of which may lie in a word of the memory.
+        lines = -(-min(count, most + 1) // info["INPUT_STEPS"])
+        words = [draw_bits(world.rng, inputs["bits"]) for _ in range(lines)]
         packet = packet_of(info, inputs, words, sent_tag)
-        if count > len(words):
-            # The header alone says how many there are.
-            header = packet_of(info, inputs, [], sent_tag).beats[: world.model.header_beats]
-            top = count << 32 >> info["stream_bits"] * (len(header) - 1)
-            header[-1] = (header[-1][0] | top, 0)
-            packet.beats[: len(header)] = [(data, 0) for data, _ in header]
+        header = packet_of(info, inputs, [], sent_tag).beats[: world.model.header_beats]
+        top = count << 32 >> info["stream_bits"] * (len(header) - 1)
+        header[-1] = (header[-1][0] | top, 0)
+        packet.beats[: len(header)] = [(data, 0) for data, _ in header]
         await world.send([packet])
         assert world.model.error == code
         # What was loaded before a packet that is refused is still there.

@@ -163,6 +163,8 @@ class LoaderModel:
                 for kept, other in zip(self.loaded, self.targets, strict=True)
             ]
         beats = -(-target["bits"] // self.info["stream_bits"])
+        if target["kind"] == "inputs":
+            count = -(-count // self.info["INPUT_STEPS"])  # words of the memory
         for address in range(count):
             parts = payload[address * beats : (address + 1) * beats]
             early = [at for at, (_, tlast) in enumerate(parts) if tlast]

@@ -45,8 +45,8 @@ def test_power_up_states_on_verilator(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("start || fetch", "fetch"),
-        ("start || fetch", "start || take"),
+        ("start || next", "next"),
+        ("start || next", "start || take"),
         ("start ? {ADDR_BITS{1'b0}} : fetched_reg", "fetched_reg"),
         ("take && !final_reg", "valid_reg && !final_reg"),
         ("valid_reg <= !final_reg", "valid_reg <= 1'b1"),
@@ -59,3 +59,17 @@ def test_power_up_states_on_verilator(tmp_path: Path) -> None:
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("pes4"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("fetched_reg[1:0] == 2'd0", "fetched_reg[1:0] == 2'd1"),
+        ("fetched_reg[1:0] == 2'd0", "1'b1"),
+        ("memory_data[part_reg*WORD_BITS", "memory_data[(3-part_reg)*WORD_BITS"),
+        ("part_reg    <= fetched_reg[1:0]", "part_reg    <= part_reg"),
+        ("part_reg    <= 2'd0", "part_reg    <= part_reg"),
+    ],
+)
+def test_a_planted_fault_in_packed_words_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("dense"), old, new), tmp_path)

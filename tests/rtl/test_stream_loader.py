@@ -110,6 +110,7 @@ def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
         ("on-chip-inputs", "!loaded || !header_last_reg || ", "!loaded || "),
         ("on-chip-inputs", " || header_count != 32'd0 || header_tag", " || header_tag"),
         ("on-chip-inputs", "num_inputs_reg <= header_count", "num_inputs_reg <= ~header_count"),
+        ("on-chip-inputs", "(header_count + 32'd7) >> 3", "header_count >> 3"),
         ("2-pes-on-chip-inputs-32", "s_axis_tlast && !header_beat_reg;", "1'b0;"),
     ],
 )
