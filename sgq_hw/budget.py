@@ -15,6 +15,7 @@ from sgq_hw.compression import (
 from sgq_hw.cost.devices import Device
 from sgq_hw.cost.memory_mapper import FitResult, MemoryRequest, fit
 from sgq_hw.design import Design
+from sgq_hw.input_forms import InputChoice, compare_inputs
 from sgq_hw.throughput import Throughput, predict
 
 
@@ -27,11 +28,12 @@ class Budget:
         tensors: Every tensor between passes, the input first.
         stored_bits: Bits that the design reserves for each of them on chip, by name, padding
             included; none for what is streamed.
+        inputs: Both forms of the inputs, where they lie on chip.
         input_bits: The input in its cheapest lossless coding.
         bits_total: Bits of all memories of the design.
         bits_fp32: The same network and graph in dense fp32.
-        compression: The four figures; the total charges all memories and the input in its cheapest
-            coding.
+        compression: The four figures; the total charges all memories and, where no memory holds
+            it, the input in its cheapest coding.
         throughput: Predicted cycles and slots of an inference.
         fits: One result for each device that was asked for.
     """
@@ -39,6 +41,7 @@ class Budget:
     design: Design
     tensors: tuple[Tensor, ...]
     stored_bits: dict[str, int]
+    inputs: InputChoice | None
     input_bits: int
     bits_total: int
     bits_fp32: int
@@ -67,6 +70,7 @@ class Budget:
                 for tensor in features
             ],
             "input_bits": self.input_bits,
+            **({"input_memory": self.inputs.as_json()} if self.inputs else {}),
             "bits_total": self.bits_total,
             "bits_fp32": self.bits_fp32,
             "throughput": self.throughput.as_json(),
@@ -109,6 +113,7 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
     """
     bits_total = sum(memory.bits for memory in design.memories)
     input_bits = cheapest_input_bits(bundle)
+    charged = bits_total if design.inputs_on_chip else bits_total + input_bits
     requests = [
         MemoryRequest(m.name, m.width, m.depth, rom=m.rom, style=m.style)
         for m in design.memories
@@ -118,10 +123,11 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
         design=design,
         tensors=tensors(bundle),
         stored_bits=_stored_bits(design),
+        inputs=compare_inputs(design, bundle) if design.inputs_on_chip else None,
         input_bits=input_bits,
         bits_total=bits_total,
         bits_fp32=float_bits(bundle),
-        compression=compression(bundle, bits_total + input_bits),
+        compression=compression(bundle, charged),
         throughput=predict(design, bundle),
         fits=tuple(fit(requests, device) for device in devices),
     )

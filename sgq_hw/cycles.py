@@ -86,7 +86,8 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
         macs = workload.num_nodes * step.in_channels
         records = [steps, macs, 0, steps * design.pes - macs]
     work = records[0] * step.chunks
-    streamed = step.front == "combine_stream" or (step.front == "aggregate" and design.streamed)
+    first = step.front == "combine_stream"
+    streamed = design.streamed if step.front == "aggregate" else first and not design.inputs_on_chip
     missing = max(0, design.beats_per_word - step.chunks) if streamed else 0
     input_wait = missing * max(0, records[0] - BUFFERED_WORDS)
     output_wait = 0
@@ -95,7 +96,8 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
     return PassTime(
         steps=records[0], chunks=step.chunks, macs=records[1], conflicts=records[2],
         idle=records[3], input_wait=input_wait, output_wait=output_wait,
-        overhead=PASS_OVERHEAD + (0 if streamed else FETCH_OVERHEAD),
+        # Inputs on chip are fetched while the pass starts.
+        overhead=PASS_OVERHEAD + (0 if streamed or first else FETCH_OVERHEAD),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ UNITS = (
     "bank_crossbar",
     "combination_unit",
     "feature_buffer",
+    "input_reader",
     "input_unpacker",
     "mac_array",
     "output_buffer",
@@ -93,6 +94,8 @@ def parameters(design: Design) -> dict[str, int]:
     beats = -(-load_word_bits // design.stream_bits)
     out_beats = -(-design.lanes * final.bits // design.stream_bits)
     region_depth = max(region.chunks for region in regions) * design.bank_rows
+    input_step_bits = design.input_steps.bit_length() - 1
+    input_addr_bits = address_bits(-(-capacity.input_words // design.input_steps))
     weight_addr_bits = max(address_bits(design.program.weight_words), 1)
     return {
         "PES": design.pes,
@@ -137,6 +140,12 @@ def parameters(design: Design) -> dict[str, int]:
         "EDGE_ADDRESS_BITS": address_bits(design.bank_rows),
         "EDGE_ADDR_BITS": address_bits(design.edge_word_limit),
         "EDGE_COUNT_BITS": count_bits(design.edge_word_limit),
+        "INPUT_STEPS": design.input_steps,
+        "INPUT_STEP_BITS": input_step_bits,
+        "INPUT_ADDR_BITS": input_addr_bits,
+        "INPUT_COUNT_BITS": max(
+            count_bits(capacity.input_words), input_addr_bits + input_step_bits
+        ),
         "WEIGHT_ADDR_BITS": weight_addr_bits,
         "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
         "OPERAND_ROW_BITS": max(
@@ -173,6 +182,12 @@ TOP_PARAMETERS = (
     "OPERAND_ROW_BITS", "OPERAND_ADDR_BITS", "EDGE_COUNT_BITS", "REGION_BITS", "PASS_BITS",
     "SELECT_BITS", "COUNTER_BITS", "COUNTER_INDEX_BITS",
 )  # fmt: skip
+_WORDS_OF = {
+    "edges": "num_records_reg",
+    # Their own number, once there is a graph for them.
+    "inputs": "num_nodes_reg == 32'd0 ? 32'd0 : header_count",
+}
+"""How many words a load packet must have, for targets that do not follow the nodes."""
 LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
 
 
@@ -204,7 +219,7 @@ def _multiplier_sources(design: Design) -> list[dict[str, object]]:
     return sources
 
 
-def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
+def _context(design: Design, rom_sizes: tuple[int, int, int]) -> dict[str, Any]:
     values = parameters(design)
     by_name = {memory.name: memory for memory in design.memories}
     targets = [
@@ -216,7 +231,7 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
             "words_expression": (
                 f"32'd{target.words}"
                 if target.words
-                else "num_records_reg" if target.kind == "edges" else "num_nodes_reg"
+                else _WORDS_OF.get(target.kind, "num_nodes_reg")
             ),
         }
         for target in design.targets
@@ -232,7 +247,7 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
             "target": by_memory.get(memory.name, 0),
         }
         for memory in design.memories
-        if memory.role in ("weight", "edge", "table", "channel", "order")
+        if memory.role in ("weight", "edge", "table", "channel", "order", "input")
     ]  # fmt: skip
     regions = [
         {
@@ -256,6 +271,8 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         "p": SimpleDict(values),
         "capacity": design.capacity,
         "edge_word_limit": design.edge_word_limit,
+        "inputs_on_chip": design.inputs_on_chip,
+        "has_payload": design.has_payload,
         "sparse_input": design.sparse_input,
         "edge_values": design.manifest.edge is not None,
         "streamed": design.streamed,
@@ -280,15 +297,23 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
         "header_beats": -(-64 // design.stream_bits),
         "targets": targets,
         "graph_target": by_kind.get("graph", 0),
+        "inputs_target": by_kind.get("inputs", 0),
         "memories": memories,
         "regions": regions,
         "passes": passes,
         "multiplier_sources": _multiplier_sources(design),
         "fifo": by_name["output_fifo"],
         "output": by_name.get("output_memory"),
-        "top_parameters": TOP_PARAMETERS + (LOAD_PARAMETERS if targets else ()),
+        "top_parameters": (
+            tuple(
+                name for name in TOP_PARAMETERS if design.has_payload or name != "INPUT_WORD_BITS"
+            )
+            + (("INPUT_COUNT_BITS",) if design.inputs_on_chip else ())
+            + (LOAD_PARAMETERS if targets else ())
+        ),
         "rom_nodes": rom_sizes[0],
         "rom_records": rom_sizes[1],
+        "rom_inputs": rom_sizes[2],
         "counters": COUNTERS,
         "counter_base": COUNTER_BASE,
         "control_address": CONTROL_ADDRESS,
@@ -300,7 +325,12 @@ def _context(design: Design, rom_sizes: tuple[int, int]) -> dict[str, Any]:
 
 def units_of(design: Design) -> list[str]:
     """Return the units that a design has, of `UNITS`."""
-    optional = {"output_buffer": design.pes > 1, "serial_expander": design.serial}
+    optional = {
+        "output_buffer": design.pes > 1,
+        "serial_expander": design.serial,
+        "input_reader": design.inputs_on_chip,
+        "input_unpacker": design.has_payload,
+    }
     return [name for name in UNITS if optional.get(name, True)]
 
 
@@ -328,7 +358,7 @@ def addend_parameters(design: Design, factor: int) -> dict[str, int]:
 def render(
     design: Design,
     bundle_hash: str,
-    rom_sizes: tuple[int, int] = (0, 0),
+    rom_sizes: tuple[int, int, int] = (0, 0, 0),
     unit: str | None = None,
     addend_factor: int = 0,
 ) -> dict[str, str]:
@@ -337,7 +367,7 @@ def render(
     Args:
         design: What to render.
         bundle_hash: Short hash of the bundle, written into every header.
-        rom_sizes: Nodes and edge records of the baked-in graph, for a ROM design.
+        rom_sizes: Nodes, edge records and input words that are baked in, for a ROM design.
         unit: Only this template (and the memories it may instantiate).
         addend_factor: Factor of a second tensor in `requantize`; 0 leaves the addend out. For the
             unit alone: no pass of the accelerator has an addend yet.
@@ -356,7 +386,7 @@ def render(
         jobs.append((name, f"sgq_{name}", dict(context)))
         if name == "aggregation_unit":
             jobs[-1][2]["record"] = design.edge_record.fields
-        if name in ("combination_unit", "input_unpacker"):
+        if name in ("combination_unit", "input_reader", "input_unpacker"):
             jobs[-1][2]["record"] = design.input_record.fields
     for module in sorted({memory.module for memory in design.memories}):
         _, kind, style = module.split("_")

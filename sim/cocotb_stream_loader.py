@@ -24,6 +24,7 @@ from sgq_hw.sim.loader_world import World, good_packets, packet_of
 PACES = ("none", "p10", "p90", "bursts", "one_shot")
 STALLS = (0.0, 0.9)
 HIGHEST_CODE = 11
+PACKET_GRAPH = 5
 HEADER_BITS = {"type": (0, 3, 7), "index": (8, 12, 15), "count": (32, 33, 63)}
 CONTENTS = ("any", "zero", "ones")
 FAULTS = (*HEADER_BITS, "shorter", "longer", *CONTENTS)
@@ -53,7 +54,7 @@ async def packets_of_the_packer(dut: Any) -> None:
         await world.send([*loads, *[inference] * 3, *loads[:2]], pace, stall)
         assert world.model.error == ERR_NONE
     assert world.source.stalls > 0
-    assert world.payload_stalls > 0
+    assert world.payload_stalls > 0 or not world.info["payload"]
     assert world.held > 0 or not world.loads
 
 
@@ -62,6 +63,7 @@ class Breaker:
 
     def __init__(self, world: World) -> None:
         self.rng, self.bits = world.rng, world.info["stream_bits"]
+        self.payload: bool = world.info["payload"]
         self.good = good_packets(world.info)
         self.header = world.model.header_beats
         self.turns = list(itertools.product(self.good, FAULTS))
@@ -74,6 +76,10 @@ class Breaker:
         else:
             name, fault = str(self.rng.choice(list(self.good))), str(self.rng.choice(FAULTS))
         packet = Packet(list(self.good[name].beats))
+        if name == "inference" and not self.payload:
+            # There is nothing to change behind the header.
+            self.spoil(packet.beats, "longer" if fault in CONTENTS else fault, 0)
+            return packet
         at = int(self.rng.integers(self.header, len(packet.beats)))
         if name == "inference" and fault in CONTENTS:
             packet.take = at - self.header + 1
@@ -87,7 +93,7 @@ class Breaker:
         rng, bits = self.rng, self.bits
         if fault in HEADER_BITS:
             beat, bit = divmod(int(rng.choice(HEADER_BITS[fault])), bits)
-            beats[beat] = (beats[beat][0] ^ 1 << bit, 0)
+            beats[beat] = (beats[beat][0] ^ 1 << bit, beats[beat][1])
         elif fault == "shorter":
             # At times it ends in its header.
             del beats[int(rng.integers(1, max(2, len(beats) - 1))) :]
@@ -115,7 +121,9 @@ async def broken_packets(dut: Any) -> None:
         await world.send(group, pace, float(world.rng.choice([0.0, 0.5])))
         if world.model.error != ERR_NONE:
             await world.clear()
-    codes = {ERR_NONE, ERR_HEADER, ERR_EARLY_TLAST}
+    codes = {ERR_HEADER, ERR_NONE if world.info["payload"] else ERR_LATE_TLAST}
+    if world.info["payload"] or world.model.header_beats > 1:
+        codes.add(ERR_EARLY_TLAST)
     if world.loads:
         codes |= {ERR_CAPACITY, ERR_LATE_TLAST, ERR_WORD_COUNT}
     assert codes <= world.codes.keys()
@@ -157,7 +165,9 @@ async def a_reset_forgets_everything(dut: Any) -> None:
         await world.reset(1 + cycles % 2)
         for _ in range(3):
             await world.step()
-            assert not world.bench.read("payload_start")
+            assert not world.bench.read("infer_pending")
+            if world.info["payload"]:
+                assert not world.bench.read("payload_start")
         if cycles % 5 == 0:
             await world.send(everything)
     await world.send(everything)
@@ -209,7 +219,7 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
         assert world.model.error == ERR_WORD_COUNT
         await world.clear()
     await world.send(loads)
-    wrong = {world.model.tag: ERR_WORD_COUNT}
+    wrong = {world.model.tag: ERR_WORD_COUNT if info["payload"] else ERR_LATE_TLAST}
     if world.loads:
         wrong |= {world.model.tag ^ 1: ERR_GRAPH, world.model.tag ^ 0x8000: ERR_GRAPH}
     for tag, code in wrong.items():
@@ -244,3 +254,48 @@ async def sizes_at_the_limits(dut: Any) -> None:
         fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]
         assert world.model.error == (ERR_NONE if fits else ERR_CAPACITY)
         await world.clear()
+
+
+@cocotb.test()
+async def inputs_on_chip(dut: Any) -> None:
+    """One word and as many as fit, one too many, those of another graph, and none to begin with."""
+    world, loads, inference = await begin(dut)
+    info = world.info
+    found = [target for target in info["targets"] if target["kind"] == "inputs"]
+    if not found:
+        return
+    (inputs,), most = found, info["capacity"]["input_words"]
+    others = [packet for packet in loads if packet.beats[0][0] & 0xFF != inputs["type"]]
+    assert len(others) == len(loads) - 1
+    await world.send([packet_of(info, inputs, [1, 2])])
+    assert world.model.error == ERR_WORD_COUNT
+    await world.clear()
+    await world.send(others)
+    tag = world.model.tag
+    cases = [(most + 1, tag, ERR_CAPACITY), (2, tag ^ 1, ERR_GRAPH), (2, tag ^ 0x8000, ERR_GRAPH)]
+    cases += [(1, tag, ERR_NONE), (most, tag, ERR_NONE), (1 << 20, tag, ERR_CAPACITY)]
+    for count, sent_tag, code in cases:
+        # The header counts input words, several of which may lie in a word of the memory.
+        lines = -(-min(count, most + 1) // info["INPUT_STEPS"])
+        words = [draw_bits(world.rng, inputs["bits"]) for _ in range(lines)]
+        packet = packet_of(info, inputs, words, sent_tag)
+        header = packet_of(info, inputs, [], sent_tag).beats[: world.model.header_beats]
+        top = count << 32 >> info["stream_bits"] * (len(header) - 1)
+        header[-1] = (header[-1][0] | top, 0)
+        packet.beats[: len(header)] = [(data, 0) for data, _ in header]
+        await world.send([packet])
+        assert world.model.error == code
+        # What was loaded before a packet that is refused is still there.
+        if code != ERR_NONE:
+            await world.clear()
+        if all(world.model.loaded):
+            await world.send([inference])
+            assert world.model.error == ERR_NONE
+    # A new graph makes them stale.
+    graph = [packet for packet in others if packet.beats[0][0] & 0xFF == PACKET_GRAPH]
+    await world.send([*graph, *others])
+    await world.send([inference])
+    assert world.model.error == ERR_NOT_LOADED
+    await world.clear()
+    await world.send([*loads, inference])
+    assert world.model.error == ERR_NONE

@@ -65,6 +65,7 @@ class LoaderModel:
         loaded: For each target whether it holds data.
         nodes, records: Size of the graph.
         tag: Of the graph: inferences must have the same.
+        inputs: Words of the inputs on chip.
     """
 
     def __init__(self, info: dict[str, Any]) -> None:
@@ -81,6 +82,7 @@ class LoaderModel:
         self.nodes: int = rom[0] if rom else 0
         self.records: int = rom[1] if rom else 0
         self.tag = 0
+        self.inputs = 0
 
     def run(self, packets: list[Packet]) -> Outcome:
         """Follow packets that come one after the other."""
@@ -99,6 +101,8 @@ class LoaderModel:
         tag = header >> 16 & 0xFFFF
         payload = packet.beats[self.header_beats :]
         if (kind, index) == (INFERENCE, 0):
+            if not self.info["payload"]:
+                return self._header_alone(packet, (count, tag), outcome)
             return self._inference(packet, payload, (count, tag), outcome)
         for number, target in enumerate(self.targets):
             if (target["type"], target["index"]) == (kind, index):
@@ -121,18 +125,37 @@ class LoaderModel:
         outcome.payloads.append(Payload(taken, count, packet.code))
         return packet.code
 
+    def _header_alone(self, packet: Packet, header: tuple[int, int], outcome: Outcome) -> int:
+        """Start an inference on inputs and a graph that lie on chip."""
+        count, tag = header
+        if not all(self.loaded):
+            return ERR_NOT_LOADED
+        if len(packet.beats) < self.header_beats:
+            return ERR_EARLY_TLAST
+        if self.targets and tag != self.tag:
+            return ERR_GRAPH
+        if count:
+            return ERR_WORD_COUNT
+        if len(packet.beats) > self.header_beats:
+            return ERR_LATE_TLAST
+        outcome.payloads.append(Payload([], 0, ERR_NONE))
+        return ERR_NONE
+
     def _load(
         self, number: int, payload: list[Beat], header: tuple[int, int], outcome: Outcome
     ) -> int:
         count, tag = header
         target = self.targets[number]
-        expected = {"edges": self.records, "nodes": self.nodes}.get(
-            str(target["counts"]), target["words"]
-        )
+        expected = {
+            "edges": self.records, "nodes": self.nodes, "inputs": count if self.nodes else 0,
+        }.get(str(target["counts"]), target["words"])  # fmt: skip
         if not payload:
             return ERR_EARLY_TLAST
-        if count != expected or not count:
-            return ERR_WORD_COUNT
+        refused = ERR_WORD_COUNT if count != expected or not count else ERR_NONE
+        if target["kind"] == "inputs":
+            refused = refused or self._inputs(count, tag)
+        if refused != ERR_NONE:
+            return refused
         self.loaded[number] = False
         if target["kind"] == "graph":
             self.loaded = [
@@ -140,6 +163,8 @@ class LoaderModel:
                 for kept, other in zip(self.loaded, self.targets, strict=True)
             ]
         beats = -(-target["bits"] // self.info["stream_bits"])
+        if target["kind"] == "inputs":
+            count = -(-count // self.info["INPUT_STEPS"])  # words of the memory
         for address in range(count):
             parts = payload[address * beats : (address + 1) * beats]
             early = [at for at, (_, tlast) in enumerate(parts) if tlast]
@@ -160,6 +185,15 @@ class LoaderModel:
             if code != ERR_NONE:
                 return code
         self.loaded[number] = True
+        return ERR_NONE
+
+    def _inputs(self, count: int, tag: int) -> int:
+        """Take the number of input words, or return what is wrong with it."""
+        if count > self.info["capacity"]["input_words"]:
+            return ERR_CAPACITY
+        if tag != self.tag:
+            return ERR_GRAPH
+        self.inputs = count
         return ERR_NONE
 
     def _graph(self, word: int, tag: int) -> int:

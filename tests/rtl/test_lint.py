@@ -36,6 +36,12 @@ OPTIONS: dict[str, dict[str, object]] = {
     "4-pes-16-rows": {"pes": 4, "lanes": 16, "capacity": {"nodes": 64}},
     "16-pes": {"pes": 16, "lanes": 16},
     "16-pes-dense-edge": {"pes": 16, "lanes": 3, "sparse_input": False, "norm": "edge"},
+    "on-chip-inputs-32": {"lanes": 5, "stream_bits": 32, "inputs_on_chip": True},
+    "4-pes-on-chip-inputs-dense": {"pes": 4, "lanes": 3, "inputs_on_chip": True,
+                                   "sparse_input": False},
+    "4-pes-on-chip-inputs-streamed": {"pes": 4, "lanes": 3, "inputs_on_chip": True,
+                                      "streamed": True, "norm": "edge"},
+    "rom-on-chip-inputs": {"lanes": 16, "rom": True, "inputs_on_chip": True},
     "roomy": {"lanes": 16, "capacity": {"nodes": 5000, "edges": 40000, "row_edges": 300}},
 }
 

@@ -3,7 +3,9 @@
 One build runs many draws: graphs, inputs, parameters and stalls are data.
 """
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ import pytest
 from sgq_hw.bundle import Bundle, save_bundle
 from sgq_hw.cosim import CosimResult, judge, simulate
 from sgq_hw.cycles import inference_cycles
+from sgq_hw.design import Design
 from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.golden.network import run as run_golden
-from sgq_hw.jobs import Job, Stalls, inference_job
+from sgq_hw.jobs import Job, Stalls, inference_job, marked, result_lines
+from sgq_hw.mapping import Mapping, map_workload
+from sgq_hw.packer import input_packet, output_beats, reload_packet
 from sgq_hw.registers import COUNTERS
 from tests.random_networks import other_parameters, random_bundle
 from tests.random_workloads import between, choose, random_workload
@@ -41,15 +46,30 @@ BUILDS: dict[str, dict[str, object]] = {
                            "inputs": "signed", "self_loops": False},
     "streamed": {"lanes": 6, "streamed": True, "layers": 2},
     "pes16-few-rows": {"pes": 16, "lanes": 1, "layers": 2, "max_bits": 4},
+    "inputs-on-chip": {"lanes": 3, "layers": 2, "inputs": "signed", "inputs_on_chip": True,
+                       "sparse_input": True},
+    "pes4-inputs-on-chip": {"pes": 4, "lanes": 3, "layers": 2, "inputs_on_chip": True,
+                            "sparse_input": True, "stream_bits": 64, "inputs": "multi-bit"},
+    "pes8-inputs-on-chip-dense": {"pes": 8, "lanes": 2, "layers": 2, "inputs_on_chip": True,
+                                  "sparse_input": False},
+    "pes2-inputs-on-chip-streamed": {"pes": 2, "lanes": 4, "inputs_on_chip": True,
+                                     "streamed": True, "stream_bits": 64, "normalisation": "edge",
+                                     "sparse_input": True},
+    "streamed-inputs-on-chip-dense": {"lanes": 4, "inputs_on_chip": True, "streamed": True,
+                                      "sparse_input": False, "layers": 2},
+    "rom-inputs-on-chip": {"lanes": 5, "inputs_on_chip": True, "rom": True, "layers": 2},
 }
-GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed")
+GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed",
+                    "inputs_on_chip")  # fmt: skip
 
 
 def build(rng: np.random.Generator, options: dict[str, object], folder: Path) -> GeneratedDesign:
     drawing = {key: value for key, value in options.items() if key not in GENERATE_OPTIONS}
     bundle = random_bundle(rng, nodes=NODES, **drawing)  # type: ignore[arg-type]
     save_bundle(folder / "q.npz", bundle)
-    chosen = {key: value for key, value in options.items() if key in GENERATE_OPTIONS}
+    chosen: dict[str, Any] = {
+        key: value for key, value in options.items() if key in GENERATE_OPTIONS
+    }
     if not chosen.get("rom"):
         chosen["capacity"] = {
             "nodes": NODES,
@@ -58,7 +78,10 @@ def build(rng: np.random.Generator, options: dict[str, object], folder: Path) ->
             "row_edges": NODES,
             "row_nonzeros": bundle.network.manifest.input.channels,
         }
-    return generate(folder / "q.npz", folder / "rtl", **chosen)  # type: ignore[arg-type]
+        if chosen.get("inputs_on_chip"):
+            # No schedule is longer than one record a step.
+            chosen["capacity"]["input_words"] = NODES * bundle.network.manifest.input.channels
+    return generate(folder / "q.npz", folder / "rtl", **chosen)
 
 
 def draw(rng: np.random.Generator, base: Bundle, rom: bool) -> Bundle:
@@ -67,6 +90,30 @@ def draw(rng: np.random.Generator, base: Bundle, rom: bool) -> Bundle:
     bundle = other_parameters(rng, base)
     manifest = bundle.network.manifest
     return Bundle(bundle.network, random_workload(rng, manifest, between(rng, 1, NODES)))
+
+
+def then_other_inputs(
+    rng: np.random.Generator, design: Design, bundle: Bundle, job: Job
+) -> Job:
+    """Return a job that goes on with other inputs on the same graph: they alone are loaded."""
+    loaded = bundle.workload
+    drawn = random_workload(rng, bundle.network.manifest, loaded.num_nodes)
+    other = replace(
+        loaded, x_indptr=drawn.x_indptr, x_indices=drawn.x_indices, x_codes=drawn.x_codes
+    )
+    trace = run_golden(bundle.network, other)
+    mapping = Mapping(other, design.pes, map_workload(loaded, design.pes).placement)
+    final = design.passes[-1]
+    stream = reload_packet(design, other, loaded).lines()
+    stream += marked(input_packet(design, other, loaded))
+    results = zip(job.results, result_lines(design, trace, mapping), strict=True)
+    return Job(
+        stream=job.stream + stream,
+        results=[first + second for first, second in results],
+        output=job.output + output_beats(design, trace[final.layer, final.stage]).lines(),
+        real_words=job.real_words + sum(codes.size for codes in trace.values()),
+        stalls=job.stalls,
+    )
 
 
 def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) -> CosimResult:
@@ -97,6 +144,8 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
                 serial=serial,
             )
         )
+        if design.inputs_on_chip and not rom and not steady:
+            jobs[-1] = then_other_inputs(rng, design, bundle, jobs[-1])
     outcome = simulate(
         generated, jobs, random_init=True, seed=between(rng, 1, 1 << 20), timeout_seconds=300
     )
@@ -132,5 +181,6 @@ def test_a_thousand_draws(seed: int, tmp_path: Path) -> None:
         "stream_bits": choose(rng, (64, 128, 256)),
         "sparse_input": bool(rng.integers(2)),
         "streamed": bool(rng.integers(2)),
+        "inputs_on_chip": seed % 3 == 2,
     }
     run_draws(rng, build(rng, options, tmp_path), 25)

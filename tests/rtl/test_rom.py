@@ -19,7 +19,7 @@ IMAGE = "image.hex"
 def job(width: int, depth: int, style: str = "auto") -> UnitRun:
     design = random_design(71, lanes=4, nodes=40, graph="random", layers=1, rom=True)
     top = f"sgq_rom_{style}"
-    text = render(design, "unit", (40, design.capacity.edges), unit="requantize")[f"{top}.v"]
+    text = render(design, "unit", (40, design.capacity.edges, 0), unit="requantize")[f"{top}.v"]
     bits = np.random.default_rng([width, depth]).integers(0, 2, (depth, width))
     image = hex_lines(pack_words(bits, 1), width)
     shape = {"WIDTH": width, "DEPTH": depth, "ADDR_BITS": address_bits(depth)}

@@ -22,11 +22,15 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "4-pes": {"stream_bits": 64, "lanes": 2, "pes": 4, "multipliers": ("node",), "bias": True},
     "8-pes-edge-values": {"stream_bits": 32, "lanes": 3, "pes": 8, "normalisation": "edge"},
     "rom": {"stream_bits": 64, "rom": True, "lanes": 2},
+    "on-chip-inputs": {"stream_bits": 64, "lanes": 2, "inputs_on_chip": True},
+    "2-pes-on-chip-inputs-32": {"stream_bits": 32, "lanes": 3, "pes": 2, "inputs_on_chip": True,
+                                "inputs": "signed", "input_bits": 16, "features": 4},
+    "rom-on-chip-inputs": {"stream_bits": 32, "rom": True, "lanes": 2, "inputs_on_chip": True},
 }
 COMMON: dict[str, Any] = {
     "layers": 1, "features": 3, "classes": 4, "self_loops": False, "graph": "random",
 }  # fmt: skip
-SIZES = ("stream_bits", "lanes", "pes", "rom")
+SIZES = ("stream_bits", "lanes", "pes", "rom", "inputs_on_chip")
 
 
 def job(name: str) -> UnitRun:
@@ -47,7 +51,7 @@ def job(name: str) -> UnitRun:
                 word = int(beats[0][0], 16)
                 packets[names.get((word & 0xFF, word >> 8 & 0xFF), "inference")] = beats
                 beats = []
-    counts = {"edges": "edges", "table": "nodes", "order": "nodes"}
+    counts = {"edges": "edges", "table": "nodes", "order": "nodes", "inputs": "inputs"}
     targets = [
         {"type": target.type, "index": target.index, "kind": target.kind, "bits": target.bits,
          "words": target.words, "counts": counts.get(target.kind, "")}
@@ -58,12 +62,14 @@ def job(name: str) -> UnitRun:
     settings = {
         **parameters(design), "stream_bits": design.stream_bits, "packets": packets,
         "targets": targets, "rom": sizes_of_rom if design.rom else None,
-        "capacity": {"nodes": limits.nodes, "edge_words": limits.edge_words},
+        "payload": design.has_payload,
+        "capacity": {"nodes": limits.nodes, "edge_words": limits.edge_words,
+                     "input_words": limits.input_words},
     }  # fmt: skip
     return UnitRun(UNIT, render(design, "unit", sizes_of_rom, unit=UNIT), settings)
 
 
-ON_VERILATOR = ("32-node-tables", "4-pes")
+ON_VERILATOR = ("32-node-tables", "4-pes", "2-pes-on-chip-inputs-32")
 
 
 @pytest.mark.parametrize("name", [name for name in DESIGNS if name not in ON_VERILATOR])
@@ -93,3 +99,22 @@ def test_on_verilator(name: str, tmp_path: Path) -> None:
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("64"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("on-chip-inputs", "header_count > 32'd15 || ", ""),
+        ("on-chip-inputs", "header_count > 32'd15 || ", "header_count >= 32'd15 || "),
+        ("on-chip-inputs", " || header_tag != graph_tag_reg);", ");"),
+        ("on-chip-inputs", "!loaded || !header_last_reg || ", "!loaded || "),
+        ("on-chip-inputs", " || header_count != 32'd0 || header_tag", " || header_tag"),
+        ("on-chip-inputs", "num_inputs_reg <= header_count", "num_inputs_reg <= ~header_count"),
+        ("on-chip-inputs", "(header_count + 32'd7) >> 3", "header_count >> 3"),
+        ("2-pes-on-chip-inputs-32", "s_axis_tlast && !header_beat_reg;", "1'b0;"),
+    ],
+)
+def test_a_planted_fault_with_inputs_on_chip_is_found(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    expect_failure_of(mutated(job(name), old, new), tmp_path)

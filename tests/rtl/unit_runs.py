@@ -26,7 +26,8 @@ TIMEOUT_SECONDS = 300
 REWRITTEN = {"COCOTB_REWRITE_ASSERTION_FILES": "cocotb_*.py"}
 """cocotb lets pytest rewrite the assertions of every module that is imported, NumPy and SciPy too,
 which costs 2 s a run. The benches are enough."""
-DESIGN_OPTIONS = ("pes", "streamed", "lanes", "stream_bits", "sparse_input", "rom", "capacity")
+DESIGN_OPTIONS = ("pes", "streamed", "lanes", "stream_bits", "sparse_input", "rom", "capacity",
+                  "inputs_on_chip")  # fmt: skip
 
 
 @cache
