@@ -285,8 +285,8 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
 
 @cocotb.test(stage=QUICK)
 async def sizes_at_the_limits(dut: Any) -> None:
-    """The last graph that fits and the first that does not."""
-    world, _, _ = await begin(dut)
+    """The last graph that fits and the first that does not, which leaves nothing loaded."""
+    world, loads, _ = await begin(dut)
     info, limits = world.info, world.info["capacity"]
     if not world.loads:
         return
@@ -298,3 +298,12 @@ async def sizes_at_the_limits(dut: Any) -> None:
         fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]
         assert world.model.error == (ERR_NONE if fits else ERR_CAPACITY)
         await world.clear()
+    # Everything else is loaded again, by the sizes of the graph before.
+    named = good_packets(info)
+    others = [named[name] for name in named if not name.startswith(("graph", "inference"))]
+    await world.send(loads)
+    await world.send([packet_of(info, graph, [0])])
+    await world.clear()
+    await world.send(others)
+    assert world.model.error == ERR_NONE
+    assert not all(world.model.loaded)
