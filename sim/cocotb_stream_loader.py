@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import cocotb
+from cocotb.utils import get_sim_time
 
 from sgq_hw.sim.bench import PERIOD_NS, draw_bits
 from sgq_hw.sim.loader_model import (
@@ -11,6 +12,7 @@ from sgq_hw.sim.loader_model import (
     ERR_EARLY_TLAST,
     ERR_GRAPH,
     ERR_HEADER,
+    ERR_KEEP,
     ERR_LATE_TLAST,
     ERR_NONE,
     ERR_NOT_LOADED,
@@ -20,14 +22,17 @@ from sgq_hw.sim.loader_model import (
     Packet,
 )
 from sgq_hw.sim.loader_world import World, good_packets, packet_of
+from sgq_hw.sim.stream import pause_pattern
 
 PACES = ("none", "p10", "p90", "bursts", "one_shot")
 STALLS = (0.0, 0.9)
 HIGHEST_CODE = 11
 PACKET_GRAPH = 5
+QUICK = -1
+"""Stage of the short tests: they come first, and find most faults."""
 HEADER_BITS = {"type": (0, 3, 7), "index": (8, 12, 15), "count": (32, 33, 63)}
 CONTENTS = ("any", "zero", "ones")
-FAULTS = (*HEADER_BITS, "shorter", "longer", *CONTENTS)
+FAULTS = (*HEADER_BITS, "shorter", "longer", "partial", *CONTENTS)
 
 
 async def begin(dut: Any) -> tuple[World, list[Packet], Packet]:
@@ -76,6 +81,9 @@ class Breaker:
         else:
             name, fault = str(self.rng.choice(list(self.good))), str(self.rng.choice(FAULTS))
         packet = Packet(list(self.good[name].beats))
+        if fault == "partial":
+            packet.partial = int(self.rng.integers(len(packet.beats)))
+            return packet
         if name == "inference" and not self.payload:
             # There is nothing to change behind the header.
             self.spoil(packet.beats, "longer" if fault in CONTENTS else fault, 0)
@@ -131,7 +139,53 @@ async def broken_packets(dut: Any) -> None:
     assert world.model.error == ERR_NONE
 
 
-@cocotb.test()
+@cocotb.test(stage=QUICK)
+async def a_byte_is_missing(dut: Any) -> None:
+    """In every beat of every kind of packet: what came before counts, the rest is drained."""
+    world, loads, inference = await begin(dut)
+    bits = world.info["stream_bits"]
+    turn = 0
+    for packet in [*loads, inference]:
+        last = len(packet.beats) - 1
+        places = {0, 1, world.model.header_beats, last // 2, last - 1, last}
+        for at in sorted(place for place in places if 0 <= place <= last):
+            if not all(world.model.loaded) or turn == 0:
+                await world.send(loads)
+            turn += 1
+            broken = Packet(packet.beats, partial=at)
+            # The inferences before it end well; what follows is drained, and changes nothing.
+            ahead = [inference] * (turn % 3)
+            await world.send(
+                [*ahead, broken, inference], ("none", "p50")[turn % 2], STALLS[turn // 2 % 2]
+            )
+            assert world.model.error == ERR_KEEP
+            await world.clear()
+    # The first error stays: a graph that does not fit, and at once a packet that begins so.
+    for target in (each for each in world.info["targets"] if each["kind"] == "graph"):
+        await world.send([packet_of(world.info, target, [0]), Packet(inference.beats, partial=0)])
+        assert world.model.error == ERR_CAPACITY
+        await world.clear()
+    await world.send(loads)
+    # An error is cleared in the very cycle of the partial beat: that is a new one.
+    unknown = Packet([(0xFF, 0), (draw_bits(world.rng, bits), 1)])
+    for last in (False, True):
+        await world.send([unknown])
+        beats = [(beat, int(last and not at)) for at, (beat, _) in enumerate(inference.beats)]
+        beats = beats[:1] if last else [*beats[:-1], (beats[-1][0], 1)]
+        world.source.pause = pause_pattern("none")
+        want = world.begin([Packet(beats, partial=0)])
+        await world.step(clear=1)
+        cleared = get_sim_time("ns")
+        world.model.error = ERR_KEEP
+        world.code = ERR_KEEP
+        await world.finish(want)
+        assert abs(world.accepted[0] - cleared) < 1
+        await world.clear()
+    await world.send([inference])
+    assert world.model.error == ERR_NONE
+
+
+@cocotb.test(stage=QUICK)
 async def an_error_cleared_in_a_drain(dut: Any) -> None:
     """The rest of the packet is still drained; the next one is taken."""
     world, loads, inference = await begin(dut)
@@ -141,7 +195,8 @@ async def an_error_cleared_in_a_drain(dut: Any) -> None:
         # The junk holds a good packet, but not at a packet's start.
         unknown = [(0xFF, 0), *[(data, 0) for data, _ in inference.beats]]
         unknown += [(draw_bits(world.rng, bits), 0) for _ in range(40 - len(unknown))]
-        want = world.begin([Packet([*unknown, (0, 1)])])
+        # What it ends with is drained as well, whole or not.
+        want = world.begin([Packet([*unknown, (0, 1)], partial=len(unknown))])
         for _ in range(at):
             await world.step()
         assert world.bench.read("error_code") == ERR_HEADER
@@ -204,7 +259,7 @@ async def an_error_in_a_running_inference(dut: Any) -> None:
         assert world.model.error == ERR_NONE
 
 
-@cocotb.test()
+@cocotb.test(stage=QUICK)
 async def packets_that_no_draw_finds(dut: Any) -> None:
     """No words: in a load packet before there is a graph, and in an inference."""
     world, loads, inference = await begin(dut)
@@ -239,10 +294,10 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
     assert world.model.error == ERR_NONE
 
 
-@cocotb.test()
+@cocotb.test(stage=QUICK)
 async def sizes_at_the_limits(dut: Any) -> None:
-    """The last graph that fits and the first that does not."""
-    world, _, _ = await begin(dut)
+    """The last graph that fits and the first that does not, which leaves nothing loaded."""
+    world, loads, _ = await begin(dut)
     info, limits = world.info, world.info["capacity"]
     if not world.loads:
         return
@@ -254,6 +309,15 @@ async def sizes_at_the_limits(dut: Any) -> None:
         fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]
         assert world.model.error == (ERR_NONE if fits else ERR_CAPACITY)
         await world.clear()
+    # Everything else is loaded again, by the sizes of the graph before.
+    named = good_packets(info)
+    others = [named[name] for name in named if not name.startswith(("graph", "inference"))]
+    await world.send(loads)
+    await world.send([packet_of(info, graph, [0])])
+    await world.clear()
+    await world.send(others)
+    assert world.model.error == ERR_NONE
+    assert not all(world.model.loaded)
 
 
 @cocotb.test()

@@ -5,7 +5,7 @@ from typing import Any
 
 ERR_NONE, ERR_HEADER, ERR_CAPACITY, ERR_EARLY_TLAST, ERR_LATE_TLAST = range(5)
 ERR_NOT_LOADED, ERR_WORD_COUNT = 8, 9
-ERR_GRAPH = 13
+ERR_KEEP, ERR_GRAPH = 12, 13
 INFERENCE = 16
 
 Beat = tuple[int, int]
@@ -20,11 +20,13 @@ class Packet:
         beats: Header and payload.
         take: Payload beats that are taken, None for all.
         code: Error that is reported after them, 0 for done.
+        partial: Number of the beat of which a byte is missing, None for none.
     """
 
     beats: list[Beat]
     take: int | None = None
     code: int = ERR_NONE
+    partial: int | None = None
 
 
 @dataclass
@@ -35,11 +37,13 @@ class Payload:
         beats: Payload beats that are taken.
         words: Number of words after the header.
         code: Error that is reported after them, 0 for done.
+        partial: Whether the beat after them is partial.
     """
 
     beats: list[Beat]
     words: int
     code: int
+    partial: bool = False
 
 
 @dataclass
@@ -100,13 +104,16 @@ class LoaderModel:
         kind, index, count = header & 0xFF, header >> 8 & 0xFF, header >> 32
         tag = header >> 16 & 0xFFFF
         payload = packet.beats[self.header_beats :]
+        partial = None if packet.partial is None else packet.partial - self.header_beats
+        if partial is not None and partial < 0:
+            return ERR_KEEP
         if (kind, index) == (INFERENCE, 0):
             if not self.info["payload"]:
                 return self._header_alone(packet, (count, tag), outcome)
             return self._inference(packet, payload, (count, tag), outcome)
         for number, target in enumerate(self.targets):
             if (target["type"], target["index"]) == (kind, index):
-                return self._load(number, payload, (count, tag), outcome)
+                return self._load(number, payload, (count, tag), partial, outcome)
         return ERR_HEADER
 
     def _inference(
@@ -121,6 +128,10 @@ class LoaderModel:
             return ERR_GRAPH
         if count == 0:
             return ERR_WORD_COUNT
+        if packet.partial is not None:
+            taken = payload[: packet.partial - self.header_beats]
+            outcome.payloads.append(Payload(taken, count, ERR_KEEP, partial=True))
+            return ERR_KEEP
         taken = payload if packet.take is None else payload[: packet.take]
         outcome.payloads.append(Payload(taken, count, packet.code))
         return packet.code
@@ -142,7 +153,12 @@ class LoaderModel:
         return ERR_NONE
 
     def _load(
-        self, number: int, payload: list[Beat], header: tuple[int, int], outcome: Outcome
+        self,
+        number: int,
+        payload: list[Beat],
+        header: tuple[int, int],
+        partial: int | None,
+        outcome: Outcome,
     ) -> int:
         count, tag = header
         target = self.targets[number]
@@ -168,8 +184,9 @@ class LoaderModel:
         for address in range(count):
             parts = payload[address * beats : (address + 1) * beats]
             early = [at for at, (_, tlast) in enumerate(parts) if tlast]
-            if early and early[0] < beats - 1:
-                return ERR_EARLY_TLAST
+            holed = partial is not None and partial // beats == address
+            if holed or (early and early[0] < beats - 1):
+                return ERR_KEEP if holed else ERR_EARLY_TLAST
             word = 0
             for at, (data, _) in enumerate(parts):
                 word |= data << at * self.info["stream_bits"]

@@ -9,12 +9,12 @@ from cocotb.utils import get_sim_time
 from sgq_hw.sim.bench import PERIOD_NS, Bench, generator, settings
 from sgq_hw.sim.loader_model import ERR_NONE, LoaderModel, Outcome, Packet, Payload
 from sgq_hw.sim.scoreboard import Scoreboard
-from sgq_hw.sim.stream import StreamSource, axi_stream, pause_pattern
+from sgq_hw.sim.stream import StreamSource, handshake, pause_pattern
 
 STATUS = ("s_axis_tready", "infer_pending", "payload_start", "payload_valid", "error", "loaded",
-          "loading")  # fmt: skip
-QUIET = ("s_axis_partial", "infer_taken", "payload_ready", "payload_done", "run_error", "run_code",
-         "error_clear")  # fmt: skip
+          "loading", "payload_partial")  # fmt: skip
+BEAT = ("s_axis_tdata", "s_axis_tlast", "s_axis_partial")
+QUIET = ("infer_taken", "payload_ready", "payload_done", "run_error", "run_code", "error_clear")
 PATIENCE = 5000
 """Cycles after which packets should have been dealt with, at any pace."""
 
@@ -87,7 +87,9 @@ class World:
 
     async def start(self) -> None:
         """Reset with idle inputs, and start the sender."""
-        signals = axi_stream(self.bench.dut, "s_axis")
+        signals = handshake(
+            self.bench.dut, valid="s_axis_tvalid", ready="s_axis_tready", data=BEAT
+        )  # fmt: skip
         self.source = StreamSource(
             signals, on_word=lambda _: self.accepted.append(int(get_sim_time("ns")))
         )
@@ -103,7 +105,10 @@ class World:
         bench, rng = self.bench, self.rng
         now = bench.cycles + 1
         assert now < self.deadline, "nothing moves any more"
-        ready = bool(self.left) and self.started == self.core_taken and rng.random() >= self.stall
+        # What comes before a partial beat may be taken while the inference still waits.
+        holed = self.plan is not None and self.plan.partial
+        wanted = holed or (self.left and self.started == self.core_taken)
+        ready = bool(wanted) and rng.random() >= self.stall
         report = self.report_at == now
         code = self.plan.code if self.plan else ERR_NONE
         failed = fail or (code if report else ERR_NONE)
@@ -147,8 +152,15 @@ class World:
         if valid and ready:
             self.payloads.observe((bench.read("payload_data"), bench.read("payload_last")))
             self.left -= 1
-            if not self.left:
+            assert self.plan is not None
+            if not self.left and not self.plan.partial:
                 self.report_at = bench.cycles + int(rng.integers(1, 4))
+        if bench.read("payload_partial") and not report:
+            assert self.plan is not None
+            assert self.plan.partial, "no beat is partial"
+            assert not self.left, "beats before the partial one were not taken"
+            assert not self.pending, "an inference before it may still run"
+            self.report_at = bench.cycles + 1
         self.payload_stalls += bool(valid and self.left and not ready)
         if take:
             self.core_taken += 1
@@ -203,8 +215,8 @@ class World:
         want = self.model.run(packets)
         self.plans = list(want.payloads)
         for packet in packets:
-            for beat in packet.beats:
-                self.source.send(*beat)
+            for at, beat in enumerate(packet.beats):
+                self.source.send(*beat, int(at == packet.partial))
         for payload in want.payloads:
             for beat in payload.beats:
                 self.payloads.expect(beat)

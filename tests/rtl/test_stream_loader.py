@@ -95,6 +95,14 @@ def test_on_verilator(name: str, tmp_path: Path) -> None:
         (" || header_tag != graph_tag_reg) begin", ") begin"),
         ("graph_tag_reg   <= header_tag;", ""),
         ("if (accept && s_axis_tlast)", "if (accept || s_axis_tlast)"),
+        # A byte is missing.
+        ("s_axis_partial && state_reg != STATE_DRAIN", "s_axis_partial && state_reg == STATE_LOAD"),
+        ("s_axis_partial && state_reg != STATE_DRAIN", "s_axis_partial"),
+        ("(!error_reg || error_clear) && !bad_graph", "!error_reg && !bad_graph"),
+        ("(!error_reg || error_clear) && !bad_graph", "!error_reg || error_clear"),
+        ("payload_ready && !s_axis_partial", "payload_ready"),
+        ("    && !payload_last_reg && !infer_pending_reg", "    && !payload_last_reg"),
+        ("state_reg      <= s_axis_tlast ? STATE_HEADER : STATE_DRAIN", "state_reg <= STATE_DRAIN"),
     ],
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
