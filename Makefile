@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-full lint bench results clean system
+.PHONY: demo test test-full mutants cover lint bench results clean system
 .DEFAULT_GOAL := demo
 
 ## demo: the whole chain on the embedded graph
@@ -25,6 +25,23 @@ test: lint
 ## test-full: every acceptance matrix
 test-full: lint
 	$(PYTEST) $(TESTS)
+
+## mutants: faults in the templates, each of which a bench must find; build/mutants.json
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutation --jobs $(JOBS) $(MUTANTS)
+
+## cover: lines and toggles that benches and random networks reach; build/coverage/report.md
+cover: export SGQ_HW_COVERAGE = $(CURDIR)/build/coverage/data
+cover: $(STAMP)
+	rm -rf build/coverage
+	$(PYTEST) -p tests.coverage -m "not full" -k "not fault and not result_of_one_beat" \
+	    $(addprefix tests/rtl/test_,$(COVERED:=.py))
+	$(BIN)/python -m tests.coverage
+
+COVERED := accelerator aggregation_unit axil_registers bank_crossbar bus_model combination_unit \
+    feature_buffer input_unpacker mac_array output_buffer output_stream pass_sequencer \
+    performance_counters ram random_networks requantize rom schedule_checker serial_expander \
+    stream_errors stream_loader stream_register
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from sgq_hw.cost.devices import Device
 from sgq_hw.cost.memory_mapper import FitResult, MemoryRequest, fit
 from sgq_hw.design import Design
 from sgq_hw.feature_memory import FeatureMemory, feature_memory
+from sgq_hw.input_forms import InputChoice, compare_inputs
 from sgq_hw.throughput import Throughput, predict
 
 
@@ -19,17 +20,19 @@ class Budget:
     Attributes:
         design: What is priced.
         features: Its feature memory, against other ways to keep the same tensors.
+        inputs: Both forms of the inputs, where they lie on chip.
         input_bits: The input in its cheapest lossless coding.
         bits_total: Bits of all memories of the design.
         bits_fp32: The same network and graph in dense fp32.
-        compression: The four figures; the total charges all memories and the input in its cheapest
-            coding.
+        compression: The four figures; the total charges all memories and, where no memory holds
+            it, the input in its cheapest coding.
         throughput: Predicted cycles and slots of an inference.
         fits: One result for each device that was asked for.
     """
 
     design: Design
     features: FeatureMemory
+    inputs: InputChoice | None
     input_bits: int
     bits_total: int
     bits_fp32: int
@@ -52,6 +55,7 @@ class Budget:
             ],
             **self.features.as_json(),
             "input_bits": self.input_bits,
+            **({"input_memory": self.inputs.as_json()} if self.inputs else {}),
             "bits_total": self.bits_total,
             "bits_fp32": self.bits_fp32,
             "throughput": self.throughput.as_json(),
@@ -83,6 +87,7 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
     """
     bits_total = sum(memory.bits for memory in design.memories)
     input_bits = cheapest_input_bits(bundle)
+    charged = bits_total if design.inputs_on_chip else bits_total + input_bits
     requests = [
         MemoryRequest(m.name, m.width, m.depth, rom=m.rom, style=m.style)
         for m in design.memories
@@ -91,10 +96,11 @@ def make_budget(bundle: Bundle, design: Design, devices: tuple[Device, ...]) -> 
     return Budget(
         design=design,
         features=feature_memory(bundle, design),
+        inputs=compare_inputs(design, bundle) if design.inputs_on_chip else None,
         input_bits=input_bits,
         bits_total=bits_total,
         bits_fp32=float_bits(bundle),
-        compression=compression(bundle, bits_total + input_bits),
+        compression=compression(bundle, charged),
         throughput=predict(design, bundle),
         fits=tuple(fit(requests, device) for device in devices),
     )

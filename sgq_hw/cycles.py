@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sgq_hw.bundle import Workload
-from sgq_hw.design import Design
+from sgq_hw.design import FIFO_ADDR_BITS, Design
 from sgq_hw.fields import IntArray
 from sgq_hw.lowering import Pass
 from sgq_hw.mapping import map_workload
@@ -15,8 +15,12 @@ PASS_OVERHEAD = 14
 """Decode, start, and the pipeline from the last step of a pass to its last result."""
 FETCH_OVERHEAD = 1
 """First word of a pass that walks a memory instead of the waiting input stream."""
-DRAIN_OVERHEAD = 11
-"""From the last result of an inference to the start of the next one's last pass, beats aside."""
+BUFFERED_WORDS = 2
+"""Words that a stream too narrow for its pass brings while the pass before it drains."""
+CLAIM_OVERHEAD = 2
+"""From the last result of an inference to the start of the next one's last pass, words aside."""
+QUEUE_OVERHEAD = 9
+"""The same where beats are the limit: the words that still wait in the queue aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +86,18 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
         macs = workload.num_nodes * step.in_channels
         records = [steps, macs, 0, steps * design.pes - macs]
     work = records[0] * step.chunks
-    streamed = step.front == "combine_stream" or (step.front == "aggregate" and design.streamed)
-    input_wait = max(0, records[0] * design.beats_per_word - work) if streamed else 0
+    first = step.front == "combine_stream"
+    streamed = design.streamed if step.front == "aggregate" else first and not design.inputs_on_chip
+    missing = max(0, design.beats_per_word - step.chunks) if streamed else 0
+    input_wait = missing * max(0, records[0] - BUFFERED_WORDS)
     output_wait = 0
     if step.destination is None and not design.collects:
         output_wait = max(0, output_beat_count(design, workload) - work)
     return PassTime(
         steps=records[0], chunks=step.chunks, macs=records[1], conflicts=records[2],
         idle=records[3], input_wait=input_wait, output_wait=output_wait,
-        overhead=PASS_OVERHEAD + (0 if streamed else FETCH_OVERHEAD),
+        # Inputs on chip are fetched while the pass starts.
+        overhead=PASS_OVERHEAD + (0 if streamed or first else FETCH_OVERHEAD),
     )  # fmt: skip
 
 
@@ -110,10 +117,15 @@ def inference_cycles(design: Design, workload: Workload, *, serial: bool = False
     """Return the steady-state interval of back-to-back inferences in cycles.
 
     Where results are collected (several processing elements, or degree buckets) they leave during
-    the next inference, whose last pass waits for them.
+    the next inference, whose last pass waits for them. Exact, but for results that bound it in
+    words of several beats: there the queue may hide a cycle more or less.
     """
     passes = [time.cycles for time in pass_times(design, workload, serial=serial)]
     if not design.collects:
         return sum(passes)
-    drain = output_beat_count(design, workload) + DRAIN_OVERHEAD
-    return passes[-1] + max(sum(passes[:-1]), drain)
+    final = design.passes[-1]
+    words = workload.num_nodes * final.chunks
+    beats = output_beat_count(design, workload)
+    queued = min(words, 1 << FIFO_ADDR_BITS) * beats // words
+    drain = max(words + CLAIM_OVERHEAD, beats - queued + QUEUE_OVERHEAD)
+    return max(passes[-1] + max(sum(passes[:-1]), drain), beats)

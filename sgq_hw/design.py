@@ -22,6 +22,8 @@ COUNTER_BITS = 48
 EXPONENT_BITS = 4
 """Of a degree window: no word has more than 16 bits."""
 MAX_BUCKETS = 8
+PACKED_BITS = 64
+"""Bits of a word of the input memory that the values of complete rows may fill."""
 
 ERRORS = {
     "ERR_NONE": 0,
@@ -47,6 +49,7 @@ PACKET_TYPES = {
     "graph": 5,
     "edges": 6,
     "order": 7,
+    "inputs": 8,
     "inference": 16,
     "serial": 17,
 }
@@ -84,7 +87,8 @@ class Memory:
 
     Attributes:
         name: Instance name.
-        role: `weight`, `edge`, `table`, `channel`, `feature`, `output`, `order` or `fifo`.
+        role: `weight`, `edge`, `table`, `channel`, `input`, `feature`, `output`, `order` or
+            `fifo`.
         width: Bits of a word.
         depth: Words of a copy.
         style: `block` or `auto`, emitted as `ram_style`.
@@ -130,7 +134,7 @@ class LoadTarget:
         index: Index field of the packet header (pass or table).
         name: What a reader calls it.
         bits: Width of a word.
-        words: Words of a packet, or 0 where they follow the loaded graph.
+        words: Words of a packet, or 0 where they follow the loaded graph or the packet itself.
         words_text: The same for the register documentation.
         memory: The memory it fills, or "".
         follows_graph: Whether a new graph makes it stale.
@@ -166,6 +170,7 @@ class Design:
         rom: Whether parameters and graph are baked in.
         program: The lowered network.
         streamed: Whether the graph comes past with every inference instead of lying on chip.
+        inputs_on_chip: Whether the inputs are loaded once instead of coming with every inference.
     """
 
     manifest: Manifest
@@ -177,6 +182,7 @@ class Design:
     rom: bool
     program: Program
     streamed: bool = False
+    inputs_on_chip: bool = False
 
     @property
     def passes(self) -> tuple[Pass, ...]:
@@ -238,7 +244,7 @@ class Design:
 
     @cached_property
     def input_record(self) -> RecordFormat:
-        """Record of a streamed input."""
+        """Record of an input."""
         spec = self.manifest.input
         if not self.sparse_input:
             return RecordFormat.make(value=spec.bits)
@@ -395,6 +401,12 @@ class Design:
             found.append(
                 self._memory("channel_memory", "channel", self.channel_width, words, rom)
             )
+        if self.inputs_on_chip:
+            found.append(
+                self._memory("input_memory", "input",
+                             self.input_steps * self.pes * self.input_record.bits,
+                             -(-capacity.input_words // self.input_steps), rom)
+            )  # fmt: skip
         found += self._region_memories()
         final = self.passes[-1]
         code_bits = final.bits
@@ -466,6 +478,12 @@ class Design:
             add("table", index, f"node factors '{table.rule}'", table.bits, 0,
                 words_text="nodes of the graph", memory=f"table{index}_memory",
                 follows_graph=True)  # fmt: skip
+        if self.inputs_on_chip:
+            inputs, capacity = self.memory("input_memory"), self.capacity
+            add("inputs", 0, "input words" if self.input_steps == 1 else
+                f"input words, {self.input_steps} side by side", inputs.width, 0,
+                words_text=f"1 to {capacity.input_words}", memory=inputs.name,
+                follows_graph=True)  # fmt: skip
         return tuple(found)
 
     @property
@@ -481,7 +499,12 @@ class Design:
     @property
     def serial(self) -> bool:
         """Whether unscheduled inputs and graphs are taken too; one PE needs no schedule."""
-        return self.streamed and self.pes > 1
+        return self.streamed and self.pes > 1 and not self.inputs_on_chip
+
+    @property
+    def has_payload(self) -> bool:
+        """Whether something comes with every inference: inputs, graph, or both."""
+        return self.streamed or not self.inputs_on_chip
 
     @property
     def edge_word_limit(self) -> int:
@@ -490,9 +513,21 @@ class Design:
         return max(capacity.edge_words, capacity.edges) if self.serial else capacity.edge_words
 
     @property
+    def input_steps(self) -> int:
+        """Input words side by side in a word of the input memory, a power of two.
+
+        Values of complete rows are narrow: several are loaded, and read, at once.
+        """
+        if self.sparse_input:
+            return 1
+        return 1 << max(0, (PACKED_BITS // (self.pes * self.input_record.bits)).bit_length() - 1)
+
+    @property
     def input_word_bits(self) -> int:
         """Bits of a word of the input stream: one record of every PE, of whatever kind it takes."""
-        widths = [self.pes * self.input_record.bits]
+        widths = []
+        if not (self.inputs_on_chip and self.streamed):
+            widths.append(self.pes * self.input_record.bits)
         if self.streamed:
             widths.append(self.pes * self.edge_record.bits)
         if self.serial:
@@ -524,6 +559,7 @@ def make_design(
     sparse_input: bool = True,
     rom: bool = False,
     streamed: bool = False,
+    inputs_on_chip: bool = False,
 ) -> Design:
     """Size an accelerator.
 
@@ -547,6 +583,12 @@ def make_design(
     if not sparse_input:
         # A host may stream complete rows without a zero: accumulators are sized for them.
         capacity = replace(capacity, row_nonzeros=manifest.input.channels)
+        if inputs_on_chip:
+            words = -(-capacity.nodes // pes) * manifest.input.channels
+            capacity = replace(capacity, input_words=words)
+    if not 0 <= capacity.input_words < 1 << 31 or bool(capacity.input_words) != inputs_on_chip:
+        wanted = "outside 1 to 2**31 - 1" if inputs_on_chip else "only with --inputs on-chip"
+        raise InputError(f"--capacity: input_words={capacity.input_words}: {wanted}")
     program = lower(manifest, lanes, capacity, num_banks(pes))
     if len(program.order) > MAX_BUCKETS:
         raise InputError(
@@ -558,8 +600,9 @@ def make_design(
             f"{len(program.order)}"
         )
     design = Design(
-        manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed
-    )
+        manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed,
+        inputs_on_chip,
+    )  # fmt: skip
     if design.total_bits > MAX_BITS:
         widest = max(design.passes, key=lambda step: step.bound.accumulator)
         raise InputError(

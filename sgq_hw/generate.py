@@ -16,11 +16,12 @@ from sgq_hw.bundle import Bundle, load_bundle
 from sgq_hw.cycles import inference_cycles
 from sgq_hw.design import ERRORS, PACKET_TYPES, STREAM_BITS_CHOICES, Design, check_pes, make_design
 from sgq_hw.errors import InputError
+from sgq_hw.input_forms import compare_inputs
 from sgq_hw.integration import Contents, integration_files
 from sgq_hw.jobs import inference_job
 from sgq_hw.lowering import Capacity, memory_order
 from sgq_hw.mapping import map_workload
-from sgq_hw.packer import edge_record_count, memory_images
+from sgq_hw.packer import edge_record_count, input_word_count, memory_images
 from sgq_hw.registers import COUNTER_BASE, COUNTERS, MAP_VERSION, register_map
 from sgq_hw.render import UNITS, RomGraph, parameters, render, units_of
 from sgq_hw.words import hex_lines, write_lines
@@ -68,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sparse_input: bool
     rom: bool
     streamed: bool
+    inputs_on_chip: bool
     capacity: dict[str, int | list[int]]
 
 
@@ -99,7 +101,10 @@ def bundle_hash(path: Path) -> str:
 
 
 def default_capacity(
-    bundle: Bundle, wanted: dict[str, int] | None = None, pes: int = 1
+    bundle: Bundle,
+    wanted: dict[str, int] | None = None,
+    pes: int = 1,
+    inputs_on_chip: bool = False,
 ) -> Capacity:
     """Return the capacity for a bundle's own graph, enlarged where the user asks for it.
 
@@ -117,7 +122,10 @@ def default_capacity(
         "edge_words": map_workload(workload, pes, order=order).edges.steps,
         "row_edges": max(1, int(np.diff(workload.indptr).max(initial=0))),
         "row_nonzeros": max(1, int(np.diff(workload.x_indptr).max(initial=0))),
+        "input_words": 0,
     }
+    if inputs_on_chip:
+        values["input_words"] = map_workload(workload, pes, order=order).inputs.steps
     if order:
         assert workload.buckets is not None
         sizes = np.bincount(workload.buckets, minlength=len(order))
@@ -162,23 +170,31 @@ def design_for(
     sparse_input: bool | None = None,
     rom: bool = False,
     streamed: bool = False,
+    inputs_on_chip: bool = False,
     capacity: dict[str, int] | None = None,
 ) -> Design:
     """Size an accelerator for a bundle; see `make_design`.
 
     Without `stream_bits` the streams are as narrow as they can be, from 64 bits on, without
-    costing cycles.
+    costing cycles. Without `sparse_input` streamed inputs take the form of their density, those
+    on chip the form of less memory.
     """
+    planned = inputs_on_chip and sparse_input is None
+    if sparse_input is None:
+        sparse_input = planned or default_sparse_input(bundle)
     design = make_design(
         bundle.network.manifest,
         pes=pes,
         lanes=lanes,
         stream_bits=STREAM_BITS_CHOICES[-1] if stream_bits is None else stream_bits,
-        sparse_input=default_sparse_input(bundle) if sparse_input is None else sparse_input,
+        sparse_input=sparse_input,
         rom=rom,
         streamed=streamed,
-        capacity=default_capacity(bundle, capacity, pes),
+        inputs_on_chip=inputs_on_chip,
+        capacity=default_capacity(bundle, capacity, pes, inputs_on_chip),
     )
+    if planned:
+        design = compare_inputs(design, bundle).best.design
     if stream_bits is not None:
         return design
     best = inference_cycles(design, bundle.workload)
@@ -191,11 +207,12 @@ def design_for(
 
 
 def rom_graph(design: Design, bundle: Bundle) -> RomGraph:
-    """Return the size of the graph that a ROM design bakes in, zeros for a loadable one."""
+    """Return the sizes that a ROM design bakes in, zeros for a loadable one."""
     if not design.rom:
         return RomGraph()
     mapping = map_workload(bundle.workload, design.pes, order=design.order)
-    return RomGraph(bundle.workload.num_nodes, mapping.edges.steps, mapping.bounds)
+    inputs = input_word_count(design, mapping) if design.inputs_on_chip else 0
+    return RomGraph(bundle.workload.num_nodes, mapping.edges.steps, inputs, mapping.bounds)
 
 
 def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
@@ -203,8 +220,8 @@ def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
     capacity["bucket_nodes"] = list(design.capacity.bucket_nodes)
     options = Options(
         design.pes, design.lanes, design.stream_bits, design.sparse_input, design.rom,
-        design.streamed, capacity,
-    )
+        design.streamed, design.inputs_on_chip, capacity,
+    )  # fmt: skip
     workload, spec = bundle.workload, design.manifest.input
     passes = [
         {
@@ -335,6 +352,7 @@ def generate(
     sparse_input: bool | None = None,
     rom: bool = False,
     streamed: bool = False,
+    inputs_on_chip: bool = False,
     capacity: dict[str, int] | None = None,
     force: bool = False,
 ) -> GeneratedDesign:
@@ -346,10 +364,13 @@ def generate(
         pes: Processing elements, a power of two up to 64.
         lanes: Lanes, 1 to 64.
         stream_bits: Bits of a stream beat, or None for the narrowest that costs no cycles.
-        sparse_input: Records of stored inputs (True), complete rows (False), or by density.
+        sparse_input: Records of stored inputs (True), complete rows (False), or by density; on
+            chip by memory.
         rom: Bake parameters and graph in instead of loading them.
         streamed: Let the graph come past with every inference instead of keeping it on chip.
-        capacity: Capacities above the graph's own: nodes, edges, row_edges, row_nonzeros.
+        inputs_on_chip: Load the inputs once instead of sending them with every inference.
+        capacity: Capacities above the graph's own: nodes, edges, row_edges, row_nonzeros,
+            input_words.
         force: Replace a folder that holds other files.
 
     Raises:
@@ -358,7 +379,7 @@ def generate(
     bundle = load_bundle(bundle_path)
     design = design_for(
         bundle, pes=pes, lanes=lanes, stream_bits=stream_bits, sparse_input=sparse_input, rom=rom,
-        streamed=streamed, capacity=capacity,
+        streamed=streamed, inputs_on_chip=inputs_on_chip, capacity=capacity,
     )  # fmt: skip
     folder = Path(os.path.normpath(folder))
     check_output_folder(folder, force)
@@ -406,6 +427,8 @@ def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) ->
             "serial_expander": "--pes 2 or more and --graph streamed",
             "degree_window": "degree-aware bits",
             "output_buffer": "--pes 2 or more, or degree-aware bits,",
+            "input_reader": "--inputs on-chip",
+            "input_unpacker": "streamed inputs or --graph streamed",
         }[unit]
         raise InputError(f"--unit: {unit}: only designs with {needs} have it")
     texts = render(design, bundle_hash(bundle_path), unit=unit)
@@ -444,6 +467,7 @@ def load_generated(folder: Path) -> GeneratedDesign:
         sparse_input=options.sparse_input,
         rom=options.rom,
         streamed=options.streamed,
+        inputs_on_chip=options.inputs_on_chip,
         capacity=capacity,
     )
     return GeneratedDesign(folder, design, bundle, bundle_hash(bundle_path))

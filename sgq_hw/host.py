@@ -4,7 +4,7 @@ Needs NumPy and nothing else. `sgq-hw generate` copies this file into the folder
 `host/sgq_host.py`; `sgq_hw.packer`, and with it the cosimulation, packs with these very functions.
 
     accelerator = Accelerator(Path("folder"), MyTransport())
-    accelerator.load()                       # images/load.hex: weights and graph
+    accelerator.load()                       # images/load.hex: weights and graph, inputs on chip
     logits = accelerator.run(codes)          # int64 [nodes, channels] in and out
     classes = logits.argmax(axis=1)          # the lowest index wins a tie
 
@@ -306,6 +306,9 @@ class Layout:
         words_per_beat: Input words side by side in a beat.
         word_bits: Bits of an input word: those of PES records, or of a graph's if it is streamed.
         aggregations: How often the graph's words follow the inputs: 0 where it lies on chip.
+        inputs_on_chip: Whether inputs are loaded instead of coming with every inference.
+        input_capacity: Input words that fit on chip, 0 where they come with every inference.
+        input_steps: Input words side by side in a word of their memory.
         sparse_input: Whether inputs come as records of what is stored.
         input_record: One input of one PE.
         input_channels, input_bits, input_signed: Input codes.
@@ -320,6 +323,9 @@ class Layout:
     words_per_beat: int
     word_bits: int
     aggregations: int
+    inputs_on_chip: bool
+    input_capacity: int
+    input_steps: int
     sparse_input: bool
     input_record: RecordFormat
     input_channels: int
@@ -346,6 +352,9 @@ class Layout:
                 if options["streamed"]
                 else 0
             ),
+            inputs_on_chip=options["inputs_on_chip"],
+            input_capacity=options["capacity"]["input_words"],
+            input_steps=parameters["INPUT_STEPS"],
             sparse_input=options["sparse_input"],
             input_record=RecordFormat(tuple(Field(**f) for f in data["records"]["input"])),
             input_channels=data["input"]["channels"],
@@ -497,6 +506,21 @@ def dense_words(layout: Layout, places: IntArray, codes: IntArray) -> Words:
     return pack_words(packed.reshape(-1, layout.pes), layout.input_record.bits)
 
 
+def side_by_side(words: Words, bits: int, count: int) -> Words:
+    """Put so many words beside one another, the first lowest; zeros fill the last ones up."""
+    if count == 1:
+        return words
+    padded = np.zeros((-(-len(words) // count) * count, words.shape[1]), np.uint8)
+    padded[: len(words)] = words
+    flags = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
+    return np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
+
+
+def memory_words(layout: Layout, words: Words) -> Words:
+    """Return input words as they lie in their memory."""
+    return side_by_side(words, layout.pes * layout.input_record.bits, layout.input_steps)
+
+
 def inference_packet(
     layout: Layout,
     places: IntArray,
@@ -510,13 +534,15 @@ def inference_packet(
     Args:
         layout: Of the accelerator.
         places: Place of each node, int64 [nodes].
-        words: Input words.
+        words: Input words; none where inputs lie on chip.
         graph: Words of the graph, for accelerators to which it is streamed.
         serial: Whether each word holds one unscheduled record.
 
     Raises:
-        ValueError: the graph is missing, or there is no place for it.
+        ValueError: the graph is missing, or there is no place for it or for inputs.
     """
+    if layout.inputs_on_chip and len(words):
+        raise ValueError("inputs: on chip, they are loaded and do not go with an inference")
     if (graph is None) != (layout.aggregations == 0):
         raise ValueError("graph: goes with every inference if, and only if, it is streamed")
     count, bits = layout.words_per_beat, layout.word_bits
@@ -527,14 +553,53 @@ def inference_packet(
         payload[at : at + len(part), : part.shape[1]] = part
         at += len(part)
     words = payload
-    if count > 1:
-        padded = np.zeros((-(-len(words) // count) * count, words.shape[1]), np.uint8)
-        padded[: len(words)] = words
-        flags = np.unpackbits(padded, axis=1, count=bits, bitorder="little")
-        payload = np.packbits(flags.reshape(-1, count * bits), axis=1, bitorder="little")
+    payload = side_by_side(words, bits, count)
     kind = layout.packet_types["serial" if serial else "inference"]
     beats = to_beats(payload, layout.beat_bytes)
     return make_packet(layout.stream_bits, kind, 0, len(words), beats, graph_tag(places))
+
+
+def start_packet(layout: Layout, places: IntArray, graph: Words | None = None) -> Beats:
+    """Return the packet of one inference on inputs that lie on chip: a header, and no more.
+
+    Args:
+        layout: Of the accelerator.
+        places: Place of each node, int64 [nodes].
+        graph: Words of the graph, which follow the header if it is streamed.
+
+    Raises:
+        ValueError: the graph is missing, or there is no place for it.
+    """
+    return inference_packet(layout, places, np.zeros((0, 1), np.uint8), graph)
+
+
+def inputs_packet(layout: Layout, places: IntArray, words: Words) -> Beats:
+    """Return the packet that loads inputs; every word of the memory starts a beat.
+
+    Args:
+        layout: Of an accelerator with inputs on chip.
+        places: Place of each node, int64 [nodes].
+        words: Input words.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    if len(words) > layout.input_capacity:
+        raise ValueError(
+            f"input_words: {len(words)}; the largest that fits is {layout.input_capacity}"
+        )
+    kind = layout.packet_types["inputs"]
+    beats = to_beats(memory_words(layout, words), layout.beat_bytes)
+    return make_packet(layout.stream_bits, kind, 0, len(words), beats, graph_tag(places))
+
+
+def _packet_of(
+    layout: Layout, places: IntArray, words: Words, graph: Words | None
+) -> Beats:
+    """Return the packet that brings inputs: one that loads them, or that of an inference."""
+    if layout.inputs_on_chip:
+        return inputs_packet(layout, places, words)
+    return inference_packet(layout, places, words, graph)
 
 
 def graph_words(layout: Layout, load: Beats, inference: Beats) -> Words:
@@ -565,7 +630,9 @@ def graph_words(layout: Layout, load: Beats, inference: Beats) -> Words:
 def pack_dense(
     layout: Layout, places: IntArray, codes: IntArray, graph: Words | None = None
 ) -> Beats:
-    """Return the packet of one inference with a matrix of inputs, whatever form the hardware takes.
+    """Return the packet that brings a matrix of inputs, whatever form the hardware takes.
+
+    It is the packet of one inference; where inputs lie on chip, the one that loads them.
 
     Args:
         layout: Of the accelerator.
@@ -584,7 +651,7 @@ def pack_dense(
         indptr = np.searchsorted(rows, np.arange(len(places) + 1))
         return pack_sparse(layout, places, indptr, columns, codes[rows, columns], graph=graph)
     _check_codes(layout, codes)
-    return inference_packet(layout, places, dense_words(layout, places, codes), graph)
+    return _packet_of(layout, places, dense_words(layout, places, codes), graph)
 
 
 def pack_sparse(
@@ -596,7 +663,9 @@ def pack_sparse(
     schedule: ScheduleTable | None = None,
     graph: Words | None = None,
 ) -> Beats:
-    """Return the packet of one inference with CSR rows of inputs, whatever form the hardware takes.
+    """Return the packet that brings CSR rows of inputs, whatever form the hardware takes.
+
+    It is the packet of one inference; where inputs lie on chip, the one that loads them.
 
     Args:
         layout: Of the accelerator.
@@ -621,14 +690,14 @@ def pack_sparse(
     if not layout.sparse_input:
         dense = np.zeros((len(places), layout.input_channels), np.int64)
         dense[np.repeat(np.arange(len(places)), np.diff(indptr)), columns] = stored
-        return inference_packet(layout, places, dense_words(layout, places, dense), graph)
+        return _packet_of(layout, places, dense_words(layout, places, dense), graph)
     if layout.input_record.find("value") is None and np.any(stored != 1):
         # A record without a value is a one; a stored zero would become one.
         raise ValueError("codes: the accelerator takes ones only; leave zeros out")
     if schedule is None:
         schedule = in_order_schedule(layout, places, indptr, columns)
     words = sparse_words(layout, schedule, columns, stored)
-    return inference_packet(layout, places, words, graph)
+    return _packet_of(layout, places, words, graph)
 
 
 def _check_codes(layout: Layout, codes: IntArray) -> None:
@@ -778,7 +847,7 @@ class Accelerator:
             raise AcceleratorError(self._errors.get(code, f"error {code}"))
 
     def load(self, path: Path | None = None) -> None:
-        """Load weights and a graph: the folder's own, or a file of `sgq-hw pack`.
+        """Load weights, a graph, and inputs that lie on chip: the folder's, or of `sgq-hw pack`.
 
         Raises:
             AcceleratorError: the hardware refused a packet.
@@ -801,19 +870,54 @@ class Accelerator:
             own = [packet for packet in beats.packets() if packet[0, 0] == inference]
             self._graph = graph_words(self.layout, beats, one_packet(own[0]))
 
-    def run(self, codes: IntArray) -> IntArray:
+    def load_inputs(self, codes: IntArray) -> None:
+        """Load inputs that lie on chip, int64 [nodes, channels]; the graph stays.
+
+        Raises:
+            AcceleratorError: the hardware refused them.
+            ValueError: inputs of another shape, outside their format, or too many.
+        """
+        self._check_loadable()
+        self._load_packet(pack_dense(self.layout, self._places, codes))
+
+    def load_inputs_sparse(
+        self,
+        indptr: IntArray,
+        columns: IntArray,
+        codes: IntArray | None = None,
+        schedule: ScheduleTable | None = None,
+    ) -> None:
+        """Load inputs that lie on chip as CSR rows; see `pack_sparse` and `load_inputs`."""
+        self._check_loadable()
+        self._load_packet(
+            pack_sparse(self.layout, self._places, indptr, columns, codes, schedule)
+        )
+
+    def run(self, codes: IntArray | None = None) -> IntArray:
         """Run one inference: input codes int64 [nodes, channels] to results of the same form.
+
+        Args:
+            codes: Inputs; none where they lie on chip already, see `load_inputs`.
 
         Raises:
             AcceleratorError: the hardware reports an error.
-            ValueError: inputs of another shape, or outside their format.
+            ValueError: inputs of another shape, or outside their format; or inputs that are
+                missing, or that lie on chip.
         """
-        return self._exchange(pack_dense(self.layout, self._places, codes, self._graph))
+        layout = self.layout
+        if (codes is None) != layout.inputs_on_chip:
+            takes = "load_inputs" if layout.inputs_on_chip else "run"
+            raise ValueError(f"inputs: {takes}(codes) takes them")
+        if codes is None:
+            return self._exchange(start_packet(layout, self._places, self._graph))
+        return self._exchange(pack_dense(layout, self._places, codes, self._graph))
 
     def run_sparse(
         self, indptr: IntArray, columns: IntArray, codes: IntArray | None = None
     ) -> IntArray:
         """Run one inference with inputs as CSR rows; see `pack_sparse` and `run`."""
+        if self.layout.inputs_on_chip:
+            raise ValueError("inputs: load_inputs_sparse takes them")
         return self._exchange(
             pack_sparse(self.layout, self._places, indptr, columns, codes, graph=self._graph)
         )
@@ -825,6 +929,14 @@ class Accelerator:
     def places(self) -> IntArray:
         """Place of every node of the graph, int64 [nodes]; see `graph_places`."""
         return self._places
+
+    def _check_loadable(self) -> None:
+        if self._baked_in or not self.layout.inputs_on_chip:
+            raise ValueError("inputs: none are loaded into this accelerator")
+
+    def _load_packet(self, packet: Beats) -> None:
+        self._transport.write_stream(packet.data.tobytes())
+        self.check()
 
     def _exchange(self, packet: Beats) -> IntArray:
         layout = self.layout

@@ -27,6 +27,7 @@ class Capacity:
         edge_words: Words of its schedule, each with a record of every processing element.
         row_edges: Entries of one of its rows.
         row_nonzeros: Stored inputs in one row of the input matrix.
+        input_words: Words of the inputs where they lie on chip, 0 where they are streamed.
         bucket_nodes: Nodes of each position of the memory order; empty without degree windows.
     """
 
@@ -35,6 +36,7 @@ class Capacity:
     edge_words: int
     row_edges: int
     row_nonzeros: int
+    input_words: int = 0
     bucket_nodes: tuple[int, ...] = ()
 
 

@@ -19,12 +19,15 @@ from sgq_hw.host import (
     dense_words,
     graph_tag,
     inference_packet,
+    inputs_packet,
     join_beats,
     make_packet,
+    memory_words,
     pack_results,
     pack_words,
     scheduled_records,
     sparse_words,
+    start_packet,
     to_beats,
 )
 from sgq_hw.layers import Step
@@ -68,6 +71,8 @@ def check_fits(design: Design, bundle: Bundle) -> None:
         # A graph that is too large need not be scheduled to say so.
         mapping = map_workload(workload, design.pes, order=design.order)
         sizes["edge_words"] = mapping.edges.steps
+        if design.inputs_on_chip:
+            sizes["input_words"] = input_word_count(design, mapping)
     for name, size in sizes.items():
         limit = getattr(design.capacity, name)
         if size > limit:
@@ -97,6 +102,13 @@ def _check_slices(design: Design, workload: Workload) -> None:
                     f"{workload.name}: nodes of degree buckets {buckets}: {end - first}; "
                     f"the largest that fits is {largest}"
                 )
+
+
+def input_word_count(design: Design, mapping: Mapping) -> int:
+    """Return the input words of an inference: steps of its schedule, or channels of all rows."""
+    if design.sparse_input:
+        return mapping.inputs.steps
+    return mapping.placement.rows * design.manifest.input.channels
 
 
 def _check_node_tables(manifest: Manifest, other: Manifest) -> None:
@@ -266,6 +278,8 @@ def _graph_words(
     if target.kind == "edges":
         return edge_words(design, workload)
     mapping = map_workload(workload, design.pes, serial, order=design.order)
+    if target.kind == "inputs":
+        return memory_words(layout_of(design), input_words(design, workload, mapping))
     if target.kind == "order":
         return pack_words(mapping.places[:, None], target.bits)
     name = design.manifest.node_tables[target.index].name
@@ -293,6 +307,9 @@ def layout_of(design: Design) -> Layout:
         words_per_beat=design.words_per_beat,
         word_bits=design.input_word_bits,
         aggregations=design.aggregations if design.streamed else 0,
+        inputs_on_chip=design.inputs_on_chip,
+        input_capacity=design.capacity.input_words,
+        input_steps=design.input_steps,
         sparse_input=design.sparse_input,
         input_record=design.input_record,
         input_channels=spec.channels,
@@ -318,10 +335,14 @@ def load_packets(design: Design, bundle: Bundle, *, serial: bool = False) -> Bea
     """
     check_fits(design, bundle)
     if serial and not design.serial:
-        raise InputError("--serial: only designs with --graph streamed and --pes 2 or more")
+        needs = "--graph streamed and --pes 2 or more, and inputs that are streamed as well"
+        raise InputError(f"--serial: only designs with {needs}")
     size = design.stream_bits // 8
     parts = []
     for target in design.targets:
+        if target.kind == "inputs":
+            parts.append(reload_packet(design, bundle.workload, bundle.workload))
+            continue
         words = target_words(design, bundle, target, serial=serial)
         tag = 0
         if target.kind == "graph":
@@ -359,7 +380,7 @@ def input_words(
 def input_packet(
     design: Design, workload: Workload, loaded: Workload | None = None, *, serial: bool = False
 ) -> Beats:
-    """Return the packet of one inference.
+    """Return the packet of one inference; inputs that lie on chip are no part of it.
 
     Args:
         design: The accelerator.
@@ -371,12 +392,36 @@ def input_packet(
     if loaded is not None and not serial:
         placement = map_workload(loaded, design.pes, order=design.order).placement
         mapping = Mapping(workload, design.pes, placement, design.order)
-    words = input_words(design, workload, mapping, serial=serial)
     graph = None
     if design.streamed:
         of_graph = workload if loaded is None else loaded
         graph = (serial_edges if serial else edge_words)(design, of_graph)
+    if design.inputs_on_chip:
+        return start_packet(layout_of(design), mapping.places, graph)
+    words = input_words(design, workload, mapping, serial=serial)
     return inference_packet(layout_of(design), mapping.places, words, graph, serial=serial)
+
+
+def reload_packet(design: Design, workload: Workload, loaded: Workload) -> Beats:
+    """Return the packet that loads other inputs for the loaded graph.
+
+    Args:
+        design: The accelerator, with inputs on chip.
+        workload: Inputs.
+        loaded: What `load_packets` loaded: its nodes keep their places.
+
+    Raises:
+        InputError: the inputs do not fit.
+    """
+    placement = map_workload(loaded, design.pes, order=design.order).placement
+    mapping = Mapping(workload, design.pes, placement, design.order)
+    words, limit = input_word_count(design, mapping), design.capacity.input_words
+    if words > limit:
+        raise InputError(
+            f"{workload.name}: input_words: {words}; the largest that fits is {limit}"
+        )
+    layout = layout_of(design)
+    return inputs_packet(layout, mapping.places, input_words(design, workload, mapping))
 
 
 def output_beats(design: Design, logits: IntArray) -> Beats:

@@ -144,7 +144,7 @@ ERROR_TEXTS = {
     "ERR_GRAPH": "inputs packed for another graph than the loaded one",
     "ERR_NONE": "no error",
     "ERR_HEADER": "unknown packet type or index",
-    "ERR_CAPACITY": "a graph larger than the hardware",
+    "ERR_CAPACITY": "a graph, or inputs to be kept on chip, larger than the hardware",
     "ERR_EARLY_TLAST": "a packet ended before its last word",
     "ERR_LATE_TLAST": "a packet went on after its last word",
     "ERR_INDEX": "a node or feature index out of range",

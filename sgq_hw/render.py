@@ -37,6 +37,7 @@ UNITS = (
     "combination_unit",
     "degree_window",
     "feature_buffer",
+    "input_reader",
     "input_unpacker",
     "mac_array",
     "output_buffer",
@@ -55,16 +56,18 @@ MEMORY_TEMPLATES = ("ram", "rom")
 
 
 class RomGraph(NamedTuple):
-    """The size of a baked-in graph.
+    """The sizes of a baked-in graph.
 
     Attributes:
         nodes: Nodes.
         records: Edge words.
+        inputs: Input words, where they are baked in too.
         bounds: First place of every position of the memory order but the first.
     """
 
     nodes: int = 0
     records: int = 0
+    inputs: int = 0
     bounds: tuple[int, ...] = ()
 
 
@@ -112,6 +115,8 @@ def parameters(design: Design) -> dict[str, int]:
     # Slices have depths of their own: there, an address is {chunk, row}.
     stride = design.bank_rows if design.buckets == 1 else 1 << address_bits(design.bank_rows)
     region_depth = max(region.chunks for region in regions) * stride
+    input_step_bits = design.input_steps.bit_length() - 1
+    input_addr_bits = address_bits(-(-capacity.input_words // design.input_steps))
     weight_addr_bits = max(address_bits(design.program.weight_words), 1)
     bucket_bits = address_bits(design.buckets)
     largest_room = max([0, *(limit.rows for limit in slice_limits(design))]) * design.banks
@@ -163,6 +168,12 @@ def parameters(design: Design) -> dict[str, int]:
         "EDGE_ADDRESS_BITS": address_bits(design.bank_rows),
         "EDGE_ADDR_BITS": address_bits(design.edge_word_limit),
         "EDGE_COUNT_BITS": count_bits(design.edge_word_limit),
+        "INPUT_STEPS": design.input_steps,
+        "INPUT_STEP_BITS": input_step_bits,
+        "INPUT_ADDR_BITS": input_addr_bits,
+        "INPUT_COUNT_BITS": max(
+            count_bits(capacity.input_words), input_addr_bits + input_step_bits
+        ),
         "WEIGHT_ADDR_BITS": weight_addr_bits,
         "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
         "OPERAND_ROW_BITS": max(
@@ -199,6 +210,12 @@ TOP_PARAMETERS = (
     "OPERAND_ROW_BITS", "OPERAND_ADDR_BITS", "EDGE_COUNT_BITS", "REGION_BITS", "PASS_BITS",
     "SELECT_BITS", "COUNTER_BITS", "COUNTER_INDEX_BITS",
 )  # fmt: skip
+_WORDS_OF = {
+    "edges": "num_records_reg",
+    # Their own number, once there is a graph for them.
+    "inputs": "num_nodes_reg == 32'd0 ? 32'd0 : header_count",
+}
+"""How many words a load packet must have, for targets that do not follow the nodes."""
 LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
 WINDOW_PARAMETERS = ("BUCKETS", "BUCKET_BITS", "BOUND_BITS", "EXPONENT_BITS", "PLACE_BITS")
 
@@ -305,7 +322,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
             "words_expression": (
                 f"32'd{target.words}"
                 if target.words
-                else "num_records_reg" if target.kind == "edges" else "num_nodes_reg"
+                else _WORDS_OF.get(target.kind, "num_nodes_reg")
             ),
         }
         for target in design.targets
@@ -321,7 +338,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
             "target": by_memory.get(memory.name, 0),
         }
         for memory in design.memories
-        if memory.role in ("weight", "edge", "table", "channel", "order")
+        if memory.role in ("weight", "edge", "table", "channel", "order", "input")
     ]  # fmt: skip
     passes = [
         {
@@ -337,6 +354,8 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "p": SimpleDict(values),
         "capacity": design.capacity,
         "edge_word_limit": design.edge_word_limit,
+        "inputs_on_chip": design.inputs_on_chip,
+        "has_payload": design.has_payload,
         "sparse_input": design.sparse_input,
         "edge_values": design.manifest.edge is not None,
         "streamed": design.streamed,
@@ -363,6 +382,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "graph_target": by_kind.get("graph", 0),
         "slice_limits": slice_limits(design),
         "bank_shift": design.banks.bit_length() - 1,
+        "inputs_target": by_kind.get("inputs", 0),
         "memories": memories,
         "regions": _regions(design),
         "windows": design.buckets > 1,
@@ -372,12 +392,16 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "fifo": by_name["output_fifo"],
         "output": by_name.get("output_memory"),
         "top_parameters": (
-            TOP_PARAMETERS
+            tuple(
+                name for name in TOP_PARAMETERS if design.has_payload or name != "INPUT_WORD_BITS"
+            )
             + (WINDOW_PARAMETERS if design.buckets > 1 else ())
+            + (("INPUT_COUNT_BITS",) if design.inputs_on_chip else ())
             + (LOAD_PARAMETERS if targets else ())
         ),
         "rom_nodes": rom_graph.nodes,
         "rom_records": rom_graph.records,
+        "rom_inputs": rom_graph.inputs,
         "rom_bounds": rom_graph.bounds,
         "counters": COUNTERS,
         "counter_base": COUNTER_BASE,
@@ -394,6 +418,8 @@ def units_of(design: Design) -> list[str]:
         "degree_window": design.buckets > 1,
         "output_buffer": design.collects,
         "serial_expander": design.serial,
+        "input_reader": design.inputs_on_chip,
+        "input_unpacker": design.has_payload,
     }
     return [name for name in UNITS if optional.get(name, True)]
 
@@ -450,7 +476,7 @@ def render(
         jobs.append((name, f"sgq_{name}", dict(context)))
         if name == "aggregation_unit":
             jobs[-1][2]["record"] = design.edge_record.fields
-        if name in ("combination_unit", "input_unpacker"):
+        if name in ("combination_unit", "input_reader", "input_unpacker"):
             jobs[-1][2]["record"] = design.input_record.fields
     for module in sorted({memory.module for memory in design.memories}):
         _, kind, style = module.split("_")

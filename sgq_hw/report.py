@@ -54,6 +54,10 @@ def print_build_report(generated: "GeneratedDesign") -> None:
             f"{memory.bits:,}", memory.style,
         )  # fmt: skip
     console.print(memories)
+    if design.inputs_on_chip:
+        from sgq_hw.input_forms import compare_inputs  # noqa: PLC0415
+
+        console.print(compare_inputs(design, generated.bundle).text)
     console.print(
         escape(
             f"{generated.folder}: {len(generated.sources)} Verilog modules, bundle "
@@ -106,10 +110,12 @@ def print_budget(budget: "Budget") -> None:
     console.print(memories)
     print_features(budget.features)
     print_throughput(budget.throughput)
+    if budget.inputs is not None:
+        console.print(budget.inputs.text)
     hidden = budget.compression.hidden
+    held = "included" if budget.inputs else f"{budget.input_bits:,} bits"
     console.print(
-        f"on chip {budget.bits_total:,} bits, input {budget.input_bits:,} bits, "
-        f"fp32 {budget.bits_fp32:,} bits"
+        f"on chip {budget.bits_total:,} bits, input {held}, fp32 {budget.bits_fp32:,} bits"
     )
     console.print(
         f"compression: features {budget.compression.features:.2f}x, "

@@ -15,7 +15,7 @@ import cocotb
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
-from sgq_hw.registers import COUNTERS
+from sgq_hw.registers import COUNTERS, IRQ_ENABLE_ADDRESS, IRQ_STATUS_ADDRESS
 from sgq_hw.sim.bench import read, reset, settings, start
 from sgq_hw.sim.scoreboard import Scoreboard
 from sgq_hw.sim.stream import PATTERNS, StreamSink, StreamSource, axi_stream, pause_pattern
@@ -190,6 +190,33 @@ async def nobody_receives(dut: Any) -> None:
     await system.finish()
     found = await system.check_counters()
     assert found["lost_output_stall"] >= (waited - 5) * system.slots_a_cycle
+
+
+@cocotb.test()
+async def the_interrupt_follows_the_result(dut: Any) -> None:
+    """Not before the last beat is taken, for as long as nobody takes it."""
+    system = System(dut)
+    await system.begin()
+    await system.write(IRQ_ENABLE_ADDRESS, 1)
+    system.load()
+    system.infer(0)
+    received, others = system.sink.received, system.beats - 1
+    system.sink.pause = iter(lambda: len(received) == others, None)
+    await system.sink.receive(others, PATIENCE)
+    for _ in range(20):
+        await FallingEdge(dut.clk)
+        assert not read(dut.irq)
+    assert read(dut.m_axis_tvalid)
+    assert read(dut.m_axis_tlast)
+    assert await system.read(IRQ_STATUS_ADDRESS) == 0
+    system.sink.pause = pause_pattern("none")
+    await system.finish()
+    assert read(dut.irq)
+    assert await system.read(IRQ_STATUS_ADDRESS) == 1
+    await system.write(IRQ_STATUS_ADDRESS, 1)
+    for _ in range(2):
+        await FallingEdge(dut.clk)
+    assert not read(dut.irq)
 
 
 @cocotb.test()

@@ -588,6 +588,23 @@ async def a_reset_in_mid_flight(dut: Any) -> None:
     await system.finish()
 
 
+@cocotb.test()
+async def the_release_of_a_reset(dut: Any) -> None:
+    """It passes two registers: the stream is ready with the third edge, not with the second."""
+    system = System(dut)
+    await system.begin()
+    # All end between a falling and a rising edge.
+    for length in (40, 21, 1):
+        await system.reset(1, length)
+        ready = []
+        for _ in range(4):
+            await FallingEdge(dut.aclk)
+            ready.append(read(dut.s_axis_tready))
+        assert ready == [0, 0, 1, 1]
+    await system.works()
+    await system.finish()
+
+
 async def go_to(system: System, moment: str) -> None:
     """Bring the wrapper into the middle of something."""
     dut, beat, channels = system.dut, system.beat, system.channels

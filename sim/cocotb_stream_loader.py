@@ -7,6 +7,7 @@ from typing import Any
 
 import cocotb
 import numpy as np
+from cocotb.utils import get_sim_time
 
 from sgq_hw.sim.bench import PERIOD_NS, draw_bits, pack
 from sgq_hw.sim.loader_model import (
@@ -14,6 +15,7 @@ from sgq_hw.sim.loader_model import (
     ERR_EARLY_TLAST,
     ERR_GRAPH,
     ERR_HEADER,
+    ERR_KEEP,
     ERR_LATE_TLAST,
     ERR_NONE,
     ERR_NOT_LOADED,
@@ -23,13 +25,17 @@ from sgq_hw.sim.loader_model import (
     Packet,
 )
 from sgq_hw.sim.loader_world import World, good_packets, packet_of
+from sgq_hw.sim.stream import pause_pattern
 
 PACES = ("none", "p10", "p90", "bursts", "one_shot")
 STALLS = (0.0, 0.9)
 HIGHEST_CODE = 11
+PACKET_GRAPH = 5
+QUICK = -1
+"""Stage of the short tests: they come first, and find most faults."""
 HEADER_BITS = {"type": (0, 3, 7), "index": (8, 12, 15), "count": (32, 33, 63)}
 CONTENTS = ("any", "zero", "ones")
-FAULTS = (*HEADER_BITS, "shorter", "longer", *CONTENTS)
+FAULTS = (*HEADER_BITS, "shorter", "longer", "partial", *CONTENTS)
 
 
 async def begin(dut: Any) -> tuple[World, list[Packet], Packet]:
@@ -56,7 +62,7 @@ async def packets_of_the_packer(dut: Any) -> None:
         await world.send([*loads, *[inference] * 3, *loads[:2]], pace, stall)
         assert world.model.error == ERR_NONE
     assert world.source.stalls > 0
-    assert world.payload_stalls > 0
+    assert world.payload_stalls > 0 or not world.info["payload"]
     assert world.held > 0 or not world.loads
 
 
@@ -65,6 +71,7 @@ class Breaker:
 
     def __init__(self, world: World) -> None:
         self.rng, self.bits = world.rng, world.info["stream_bits"]
+        self.payload: bool = world.info["payload"]
         self.good = good_packets(world.info)
         self.header = world.model.header_beats
         self.turns = list(itertools.product(self.good, FAULTS))
@@ -77,6 +84,13 @@ class Breaker:
         else:
             name, fault = str(self.rng.choice(list(self.good))), str(self.rng.choice(FAULTS))
         packet = Packet(list(self.good[name].beats))
+        if fault == "partial":
+            packet.partial = int(self.rng.integers(len(packet.beats)))
+            return packet
+        if name == "inference" and not self.payload:
+            # There is nothing to change behind the header.
+            self.spoil(packet.beats, "longer" if fault in CONTENTS else fault, 0)
+            return packet
         at = int(self.rng.integers(self.header, len(packet.beats)))
         if name == "inference" and fault in CONTENTS:
             packet.take = at - self.header + 1
@@ -90,7 +104,7 @@ class Breaker:
         rng, bits = self.rng, self.bits
         if fault in HEADER_BITS:
             beat, bit = divmod(int(rng.choice(HEADER_BITS[fault])), bits)
-            beats[beat] = (beats[beat][0] ^ 1 << bit, 0)
+            beats[beat] = (beats[beat][0] ^ 1 << bit, beats[beat][1])
         elif fault == "shorter":
             # At times it ends in its header.
             del beats[int(rng.integers(1, max(2, len(beats) - 1))) :]
@@ -118,7 +132,9 @@ async def broken_packets(dut: Any) -> None:
         await world.send(group, pace, float(world.rng.choice([0.0, 0.5])))
         if world.model.error != ERR_NONE:
             await world.clear()
-    codes = {ERR_NONE, ERR_HEADER, ERR_EARLY_TLAST}
+    codes = {ERR_HEADER, ERR_NONE if world.info["payload"] else ERR_LATE_TLAST}
+    if world.info["payload"] or world.model.header_beats > 1:
+        codes.add(ERR_EARLY_TLAST)
     if world.loads:
         codes |= {ERR_CAPACITY, ERR_LATE_TLAST, ERR_WORD_COUNT}
     assert codes <= world.codes.keys()
@@ -126,7 +142,53 @@ async def broken_packets(dut: Any) -> None:
     assert world.model.error == ERR_NONE
 
 
-@cocotb.test()
+@cocotb.test(stage=QUICK)
+async def a_byte_is_missing(dut: Any) -> None:
+    """In every beat of every kind of packet: what came before counts, the rest is drained."""
+    world, loads, inference = await begin(dut)
+    bits = world.info["stream_bits"]
+    turn = 0
+    for packet in [*loads, inference]:
+        last = len(packet.beats) - 1
+        places = {0, 1, world.model.header_beats, last // 2, last - 1, last}
+        for at in sorted(place for place in places if 0 <= place <= last):
+            if not all(world.model.loaded) or turn == 0:
+                await world.send(loads)
+            turn += 1
+            broken = Packet(packet.beats, partial=at)
+            # The inferences before it end well; what follows is drained, and changes nothing.
+            ahead = [inference] * (turn % 3)
+            await world.send(
+                [*ahead, broken, inference], ("none", "p50")[turn % 2], STALLS[turn // 2 % 2]
+            )
+            assert world.model.error == ERR_KEEP
+            await world.clear()
+    # The first error stays: a graph that does not fit, and at once a packet that begins so.
+    for target in (each for each in world.info["targets"] if each["kind"] == "graph"):
+        await world.send([packet_of(world.info, target, [0]), Packet(inference.beats, partial=0)])
+        assert world.model.error == ERR_CAPACITY
+        await world.clear()
+    await world.send(loads)
+    # An error is cleared in the very cycle of the partial beat: that is a new one.
+    unknown = Packet([(0xFF, 0), (draw_bits(world.rng, bits), 1)])
+    for last in (False, True):
+        await world.send([unknown])
+        beats = [(beat, int(last and not at)) for at, (beat, _) in enumerate(inference.beats)]
+        beats = beats[:1] if last else [*beats[:-1], (beats[-1][0], 1)]
+        world.source.pause = pause_pattern("none")
+        want = world.begin([Packet(beats, partial=0)])
+        await world.step(clear=1)
+        cleared = get_sim_time("ns")
+        world.model.error = ERR_KEEP
+        world.code = ERR_KEEP
+        await world.finish(want)
+        assert abs(world.accepted[0] - cleared) < 1
+        await world.clear()
+    await world.send([inference])
+    assert world.model.error == ERR_NONE
+
+
+@cocotb.test(stage=QUICK)
 async def an_error_cleared_in_a_drain(dut: Any) -> None:
     """The rest of the packet is still drained; the next one is taken."""
     world, loads, inference = await begin(dut)
@@ -136,7 +198,8 @@ async def an_error_cleared_in_a_drain(dut: Any) -> None:
         # The junk holds a good packet, but not at a packet's start.
         unknown = [(0xFF, 0), *[(data, 0) for data, _ in inference.beats]]
         unknown += [(draw_bits(world.rng, bits), 0) for _ in range(40 - len(unknown))]
-        want = world.begin([Packet([*unknown, (0, 1)])])
+        # What it ends with is drained as well, whole or not.
+        want = world.begin([Packet([*unknown, (0, 1)], partial=len(unknown))])
         for _ in range(at):
             await world.step()
         assert world.bench.read("error_code") == ERR_HEADER
@@ -160,7 +223,9 @@ async def a_reset_forgets_everything(dut: Any) -> None:
         await world.reset(1 + cycles % 2)
         for _ in range(3):
             await world.step()
-            assert not world.bench.read("payload_start")
+            assert not world.bench.read("infer_pending")
+            if world.info["payload"]:
+                assert not world.bench.read("payload_start")
         if cycles % 5 == 0:
             await world.send(everything)
     await world.send(everything)
@@ -197,7 +262,7 @@ async def an_error_in_a_running_inference(dut: Any) -> None:
         assert world.model.error == ERR_NONE
 
 
-@cocotb.test()
+@cocotb.test(stage=QUICK)
 async def packets_that_no_draw_finds(dut: Any) -> None:
     """No words: in a load packet before there is a graph, and in an inference."""
     world, loads, inference = await begin(dut)
@@ -212,7 +277,7 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
         assert world.model.error == ERR_WORD_COUNT
         await world.clear()
     await world.send(loads)
-    wrong = {world.model.tag: ERR_WORD_COUNT}
+    wrong = {world.model.tag: ERR_WORD_COUNT if info["payload"] else ERR_LATE_TLAST}
     if world.loads:
         wrong |= {world.model.tag ^ 1: ERR_GRAPH, world.model.tag ^ 0x8000: ERR_GRAPH}
     for tag, code in wrong.items():
@@ -232,10 +297,10 @@ async def packets_that_no_draw_finds(dut: Any) -> None:
     assert world.model.error == ERR_NONE
 
 
-@cocotb.test()
+@cocotb.test(stage=QUICK)
 async def sizes_at_the_limits(dut: Any) -> None:
-    """The last graph that fits and the first that does not."""
-    world, _, _ = await begin(dut)
+    """The last graph that fits and the first that does not, which leaves nothing loaded."""
+    world, loads, _ = await begin(dut)
     info, limits = world.info, world.info["capacity"]
     if not world.loads:
         return
@@ -249,6 +314,15 @@ async def sizes_at_the_limits(dut: Any) -> None:
         fits = 0 < nodes <= limits["nodes"] and 0 < records <= limits["edge_words"]
         assert world.model.error == (ERR_NONE if fits else ERR_CAPACITY)
         await world.clear()
+    # Everything else is loaded again, by the sizes of the graph before.
+    named = good_packets(info)
+    others = [named[name] for name in named if not name.startswith(("graph", "inference"))]
+    await world.send(loads)
+    await world.send([packet_of(info, graph, [0])])
+    await world.clear()
+    await world.send(others)
+    assert world.model.error == ERR_NONE
+    assert not all(world.model.loaded)
 
 
 def graph_word(nodes: int, records: int, bounds: Sequence[int] = ()) -> int:
@@ -292,3 +366,48 @@ async def bounds_at_the_limits(dut: Any) -> None:
         await world.clear()
     assert seen[ERR_NONE] > 10, seen
     assert seen[ERR_CAPACITY] > 10, seen
+
+
+@cocotb.test()
+async def inputs_on_chip(dut: Any) -> None:
+    """One word and as many as fit, one too many, those of another graph, and none to begin with."""
+    world, loads, inference = await begin(dut)
+    info = world.info
+    found = [target for target in info["targets"] if target["kind"] == "inputs"]
+    if not found:
+        return
+    (inputs,), most = found, info["capacity"]["input_words"]
+    others = [packet for packet in loads if packet.beats[0][0] & 0xFF != inputs["type"]]
+    assert len(others) == len(loads) - 1
+    await world.send([packet_of(info, inputs, [1, 2])])
+    assert world.model.error == ERR_WORD_COUNT
+    await world.clear()
+    await world.send(others)
+    tag = world.model.tag
+    cases = [(most + 1, tag, ERR_CAPACITY), (2, tag ^ 1, ERR_GRAPH), (2, tag ^ 0x8000, ERR_GRAPH)]
+    cases += [(1, tag, ERR_NONE), (most, tag, ERR_NONE), (1 << 20, tag, ERR_CAPACITY)]
+    for count, sent_tag, code in cases:
+        # The header counts input words, several of which may lie in a word of the memory.
+        lines = -(-min(count, most + 1) // info["INPUT_STEPS"])
+        words = [draw_bits(world.rng, inputs["bits"]) for _ in range(lines)]
+        packet = packet_of(info, inputs, words, sent_tag)
+        header = packet_of(info, inputs, [], sent_tag).beats[: world.model.header_beats]
+        top = count << 32 >> info["stream_bits"] * (len(header) - 1)
+        header[-1] = (header[-1][0] | top, 0)
+        packet.beats[: len(header)] = [(data, 0) for data, _ in header]
+        await world.send([packet])
+        assert world.model.error == code
+        # What was loaded before a packet that is refused is still there.
+        if code != ERR_NONE:
+            await world.clear()
+        if all(world.model.loaded):
+            await world.send([inference])
+            assert world.model.error == ERR_NONE
+    # A new graph makes them stale.
+    graph = [packet for packet in others if packet.beats[0][0] & 0xFF == PACKET_GRAPH]
+    await world.send([*graph, *others])
+    await world.send([inference])
+    assert world.model.error == ERR_NOT_LOADED
+    await world.clear()
+    await world.send([*loads, inference])
+    assert world.model.error == ERR_NONE

@@ -9,12 +9,12 @@ from cocotb.utils import get_sim_time
 from sgq_hw.sim.bench import PERIOD_NS, Bench, generator, pack, settings
 from sgq_hw.sim.loader_model import ERR_NONE, LoaderModel, Outcome, Packet, Payload
 from sgq_hw.sim.scoreboard import Scoreboard
-from sgq_hw.sim.stream import StreamSource, axi_stream, pause_pattern
+from sgq_hw.sim.stream import StreamSource, handshake, pause_pattern
 
 STATUS = ("s_axis_tready", "infer_pending", "payload_start", "payload_valid", "error", "loaded",
-          "loading")  # fmt: skip
-QUIET = ("s_axis_partial", "infer_taken", "payload_ready", "payload_done", "run_error", "run_code",
-         "error_clear")  # fmt: skip
+          "loading", "payload_partial")  # fmt: skip
+BEAT = ("s_axis_tdata", "s_axis_tlast", "s_axis_partial")
+QUIET = ("infer_taken", "payload_ready", "payload_done", "run_error", "run_code", "error_clear")
 PATIENCE = 5000
 """Cycles after which packets should have been dealt with, at any pace."""
 
@@ -27,11 +27,13 @@ def good_packets(info: dict[str, Any]) -> dict[str, Packet]:
     }
 
 
-def packet_of(info: dict[str, Any], target: dict[str, int], words: list[int]) -> Packet:
+def packet_of(
+    info: dict[str, Any], target: dict[str, int], words: list[int], tag: int = 0
+) -> Packet:
     """Return a load packet."""
     bits = info["stream_bits"]
     mask = (1 << bits) - 1
-    header = target["type"] | target["index"] << 8 | len(words) << 32
+    header = target["type"] | target["index"] << 8 | tag << 16 | len(words) << 32
     beats = []
     for word, width in ((header, 64), *((word, target["bits"]) for word in words)):
         beats += [(word >> low & mask, 0) for low in range(0, width, bits)]
@@ -53,8 +55,10 @@ class World:
     def __init__(self, dut: Any) -> None:
         self.info = settings()
         self.loads = bool(self.info["targets"])
-        self.quiet = dict.fromkeys((*QUIET, *(("busy",) if self.loads else ())), 0)
-        self.bench = Bench(dut, known=[*STATUS, *(("load_we",) if self.loads else ())])
+        self.status = [name for name in STATUS if self.info["payload"] or "payload" not in name]
+        quiet = [name for name in QUIET if self.info["payload"] or "payload" not in name]
+        self.quiet = dict.fromkeys((*quiet, *(("busy",) if self.loads else ())), 0)
+        self.bench = Bench(dut, known=[*self.status, *(("load_we",) if self.loads else ())])
         self.rng = generator()
         self.model = LoaderModel(self.info)
         self.stall = 0.0
@@ -79,11 +83,13 @@ class World:
         self.left = 0  # payload beats that the unpacker still takes
         self.report_at: int | None = None
         self.started = self.reported = self.core_taken = self.core_done = 0
-        self.pending = self.busy = 0
+        self.pending = self.busy = self.was_pending = 0
 
     async def start(self) -> None:
         """Reset with idle inputs, and start the sender."""
-        signals = axi_stream(self.bench.dut, "s_axis")
+        signals = handshake(
+            self.bench.dut, valid="s_axis_tvalid", ready="s_axis_tready", data=BEAT
+        )  # fmt: skip
         self.source = StreamSource(
             signals, on_word=lambda _: self.accepted.append(int(get_sim_time("ns")))
         )
@@ -99,17 +105,22 @@ class World:
         bench, rng = self.bench, self.rng
         now = bench.cycles + 1
         assert now < self.deadline, "nothing moves any more"
-        ready = bool(self.left) and self.started == self.core_taken and rng.random() >= self.stall
+        # What comes before a partial beat may be taken while the inference still waits.
+        holed = self.plan is not None and self.plan.partial
+        wanted = holed or (self.left and self.started == self.core_taken)
+        ready = bool(wanted) and rng.random() >= self.stall
         report = self.report_at == now
         code = self.plan.code if self.plan else ERR_NONE
         failed = fail or (code if report else ERR_NONE)
         core_free = self.started == self.core_done + 1 and not self.busy
         take = bool(self.pending and core_free and rng.random() >= self.stall)
         inputs = self.quiet | {
-            "payload_ready": int(ready), "payload_done": int(report and code == ERR_NONE),
             "run_error": int(failed != ERR_NONE), "run_code": failed, "infer_taken": int(take),
             "error_clear": clear,
         }  # fmt: skip
+        if self.info["payload"]:
+            done = int(report and code == ERR_NONE)
+            inputs |= {"payload_ready": int(ready), "payload_done": done}
         if self.loads:
             inputs["busy"] = self.busy
         await bench.cycle(**inputs)
@@ -124,19 +135,32 @@ class World:
         """Follow inferences from their start until the end of their computation."""
         bench, rng = self.bench, self.rng
         self.pending = bench.read("infer_pending")
-        if bench.read("payload_start"):
+        if not self.info["payload"]:
+            if self.pending and not self.was_pending:
+                self.plans.pop(0)
+                self.started += 1
+                self.reported += 1
+            self.was_pending = self.pending
+        elif bench.read("payload_start"):
             assert self.pending, "a start without a pending inference"
             assert self.plan is None, "a start before the end of the payload before"
             self.plan = self.plans.pop(0)
             assert bench.read("payload_words") == self.plan.words
             self.left = len(self.plan.beats)
             self.started += 1
-        valid = bench.read("payload_valid")
+        valid = self.info["payload"] and bench.read("payload_valid")
         if valid and ready:
             self.payloads.observe((bench.read("payload_data"), bench.read("payload_last")))
             self.left -= 1
-            if not self.left:
+            assert self.plan is not None
+            if not self.left and not self.plan.partial:
                 self.report_at = bench.cycles + int(rng.integers(1, 4))
+        if bench.read("payload_partial") and not report:
+            assert self.plan is not None
+            assert self.plan.partial, "no beat is partial"
+            assert not self.left, "beats before the partial one were not taken"
+            assert not self.pending, "an inference before it may still run"
+            self.report_at = bench.cycles + 1
         self.payload_stalls += bool(valid and self.left and not ready)
         if take:
             self.core_taken += 1
@@ -191,8 +215,8 @@ class World:
         want = self.model.run(packets)
         self.plans = list(want.payloads)
         for packet in packets:
-            for beat in packet.beats:
-                self.source.send(*beat)
+            for at, beat in enumerate(packet.beats):
+                self.source.send(*beat, int(at == packet.partial))
         for payload in want.payloads:
             for beat in payload.beats:
                 self.payloads.expect(beat)
@@ -219,6 +243,8 @@ class World:
             assert bench.read("num_records") == model.records
         if self.info["windows"] and model.bounds is not None:
             assert bench.read("bounds") == pack(model.bounds, self.info["BOUND_BITS"])
+        if model.inputs:
+            assert bench.read("num_inputs") == model.inputs
         self.codes[model.error] += 1
 
     async def finish_failed(self, want: Outcome) -> None:
@@ -229,7 +255,8 @@ class World:
         self.plans = []
         while len(self.accepted) < want.beats:
             await self.step()
-            assert not any(bench.read(name) for name in STATUS[1:4]), "not all was dropped"
+            dropped = [name for name in self.status if name in STATUS[1:4]]
+            assert not any(bench.read(name) for name in dropped), "not all was dropped"
             assert not bench.read("loading")
         for _ in range(4):
             await self.step()
@@ -251,6 +278,7 @@ class World:
         self.source.clear()
         self.forget()
         self.model.reset()
-        names = ("infer_pending", "payload_start", "payload_valid", "error", "loading")
+        dropped = ("infer_pending", "payload_start", "payload_valid", "error", "loading")
+        names = [name for name in dropped if name in self.status]
         assert not any(self.bench.read(name) for name in names)
         assert self.bench.read("loaded") == int(not self.loads)

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,9 @@ ICARUS_PROGRAM = "simulation.vvp"
 WAVES_MODULE = "sgq_hw_waves"
 TAIL_LINES = 30
 MAX_SEED = 2**31 - 1
+COVERAGE_VARIABLE = "SGQ_HW_COVERAGE"
+"""Environment variable with a folder, for `make cover`. Verilator's builds then count lines and
+toggles, and each run leaves there its counts (`.dat`) and the place of its sources (`.src`)."""
 
 _PARAMETER_RANGE = range(-(2**31), 2**31)
 _ERROR_LINE = re.compile(r"%Error|^(ERROR|FATAL): \S+:\d+:", re.MULTILINE)
@@ -80,6 +84,7 @@ class Build:
         top: Top module.
         simulator: Which simulator it was built for.
         waves: Whether its runs write a waveform.
+        coverage: Whether its runs count lines and toggles.
         cached: Whether it was found in the cache.
         seconds: Wall time that `build` took.
     """
@@ -88,6 +93,7 @@ class Build:
     top: str
     simulator: Simulator
     waves: bool
+    coverage: bool
     cached: bool
     seconds: float
 
@@ -166,6 +172,9 @@ def build(
         "visible": list(visible),
         "clock": clock,
     }
+    coverage = simulator == "verilator" and COVERAGE_VARIABLE in os.environ
+    if coverage:
+        key["coverage"] = True
     tool = find_verilator() if simulator == "verilator" else find_icarus()
     key["tool"] = tool.identity
     if isinstance(tool, VerilatorTool):
@@ -189,7 +198,7 @@ def build(
             options += [] if lint else ["-Wno-fatal"]
             verilate(
                 tool, folder, files, top, options=options, visible=visible, clock=clock,
-                waves=waves, cocotb_libraries=cocotb_libraries(),
+                waves=waves, coverage=coverage, cocotb_libraries=cocotb_libraries(),
             )  # fmt: skip
         else:
             options += [f"-P{top}.{name}={int(value)}" for name, value in parameters.items()]
@@ -199,7 +208,7 @@ def build(
                 raise complaint(tool.executable.name, output)
 
     folder, cached = cached_folder(f"{simulator}-{cache_key(key)}", fill)
-    return Build(folder, top, simulator, waves, cached, time.perf_counter() - start)
+    return Build(folder, top, simulator, waves, coverage, cached, time.perf_counter() - start)
 
 
 def run(
@@ -256,6 +265,7 @@ def run(
         # Without a seed of its own, or with 0, Verilator would draw one.
         command = [str(build.folder / PROGRAM), f"+verilator+seed+{seed % MAX_SEED + 1}"]
         command += ["+verilator+rand+reset+2"] if random_init else []
+        command += _count_into(build) if build.coverage else []
     else:
         library = cocotb_libraries() / "libcocotbvpi_icarus.so"
         # -n: $stop ends the simulation instead of waiting for a person.
@@ -270,6 +280,14 @@ def run(
         raise SimulationError(f"{module}: no test was executed", log, _tail(log))
     waves = test_dir / ("dump.vcd" if build.simulator == "verilator" else "dump.fst")
     return RunResult(passed, len(messages), messages, seconds, log, waves if build.waves else None)
+
+
+def _count_into(build: Build) -> list[str]:
+    folder = Path(os.environ[COVERAGE_VARIABLE]).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    name = uuid.uuid4().hex
+    (folder / f"{name}.src").write_text(str(build.folder), encoding="utf-8")
+    return [f"+verilator+coverage+file+{folder / name}.dat"]
 
 
 def _read_sources(sources: Sequence[Path]) -> dict[str, bytes]:

@@ -38,6 +38,7 @@ VERILATOR_FLAGS = (
     "--cc", "--prefix", "Vtop", "--Mdir", "obj", "--vpi", "--timing", "-Wall", "-Wno-DECLFILENAME",
     "--x-initial", "unique", "--x-assign", "unique", "--output-split-cfuncs", "2000",
 )  # fmt: skip
+COVERAGE_FLAGS = ("--coverage-line", "--coverage-toggle")
 # VL_TIME_CONTEXT: simulated time lives in the Verilated context, where the main program puts it.
 COMPILER_FLAGS = ("-O1", "-std=c++20", "-DVERILATOR=1", "-DVM_TIMING=1", "-DVL_TIME_CONTEXT")
 
@@ -61,6 +62,7 @@ def verilate(
     visible: Sequence[str],
     clock: str | None,
     waves: bool,
+    coverage: bool,
     cocotb_libraries: Path,
 ) -> None:
     """Make the program of a design.
@@ -74,6 +76,7 @@ def verilate(
         visible: Those of its signals that cocotb will see; may hold wildcards.
         clock: An input that the main program toggles.
         waves: Let the program write `dump.vcd` where it runs.
+        coverage: Let it count lines and toggles.
         cocotb_libraries: The folder of cocotb's VPI library.
 
     Raises:
@@ -84,12 +87,13 @@ def verilate(
     (folder / WAIVERS.name).write_bytes(WAIVERS.read_bytes())
     command = [
         str(tool.executable), *VERILATOR_FLAGS, *options, *(["--trace-vcd"] if waves else []),
+        *(COVERAGE_FLAGS if coverage else []),
         "--top-module", top, "visible.vlt", WAIVERS.name, *sources,
     ]  # fmt: skip
     execute(command, folder, tool.environment())
     objects = folder / "obj"
     listing = (objects / "Vtop_classes.mk").read_text(encoding="utf-8")
-    defines = f"#define SGQ_HW_WAVES {int(waves)}\n"
+    defines = f"#define SGQ_HW_WAVES {int(waves)}\n#define SGQ_HW_COVERAGE {int(coverage)}\n"
     defines += f"#define SGQ_HW_CLOCK {clock}\n" if clock is not None else ""
     parts = _write_parts(objects, _listed(listing, "VM_CLASSES_", "VM_SUPPORT_"), defines)
     runtime = [tool.root / "include" / f"{name}.cpp" for name in _listed(listing, "VM_GLOBAL_")]

@@ -19,7 +19,7 @@ void model_dump(uint64_t time);
 void model_run(uint64_t end);
 uint64_t model_next_time();
 void model_finish();
-void model_close_waves();
+void model_close_files();
 
 // In cocotb's VPI library.
 extern "C" void vlog_startup_routines_bootstrap(void);
@@ -38,7 +38,7 @@ bool settle() {
 // Also called when the model aborts, so that cocotb writes its results and the waves are whole.
 void wrap_up() {
     VerilatedVpi::callCbs(cbEndOfSimulation);
-    model_close_waves();
+    model_close_files();
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The only code that knows the class of the design; the build includes it after the Verilated C++.
 // SGQ_HW_WAVES is defined by the build: 1 when the design was Verilated with --trace-vcd, else 0.
+// SGQ_HW_COVERAGE is defined by the build as well: 1 when lines and toggles are counted, else 0.
 // SGQ_HW_CLOCK is defined for designs whose clock is made here: the name of that input.
 
 #include <cstdint>
@@ -7,6 +8,9 @@
 #include "Vtop.h"
 #if SGQ_HW_WAVES
 #include "verilated_vcd_c.h"
+#endif
+#if SGQ_HW_COVERAGE
+#include "verilated_cov.h"
 #endif
 
 namespace {
@@ -72,8 +76,11 @@ uint64_t model_next_time() { return topp->eventsPending() ? topp->nextTimeSlot()
 
 void model_finish() { topp->final(); }
 
-void model_close_waves() {
+void model_close_files() {
 #if SGQ_HW_WAVES
     wavesp->close();
+#endif
+#if SGQ_HW_COVERAGE
+    topp->contextp()->coveragep()->write();
 #endif
 }

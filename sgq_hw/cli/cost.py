@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _budget_of(
-    target: Path, options: dict[str, int], capacity: str | None, devices: Sequence[Any]
+    target: Path, options: dict[str, Any], capacity: str | None, devices: Sequence[Any]
 ) -> "Budget":
     from sgq_hw.budget import make_budget  # noqa: PLC0415
     from sgq_hw.bundle import load_bundle  # noqa: PLC0415
@@ -24,7 +24,8 @@ def _budget_of(
 
     if target.is_dir():
         if options or capacity:
-            raise InputError(f"{target}: --pes, --lanes and --capacity were decided by generate")
+            decided = "--pes, --lanes, --inputs and --capacity"
+            raise InputError(f"{target}: {decided} were decided by generate")
         generated = load_generated(target)
         return make_budget(generated.bundle, generated.design, tuple(devices))
     bundle = load_bundle(target)
@@ -32,16 +33,22 @@ def _budget_of(
         bundle,
         pes=options.get("pes", 1),
         lanes=options.get("lanes", 16),
+        inputs_on_chip=options.get("inputs") == "on-chip",
         capacity=pairs(capacity, "--capacity"),
     )
     return make_budget(bundle, design, tuple(devices))
 
 
-def _arrays_of(target: Path, slots: int, capacity: str | None) -> "list[Throughput]":
+def _arrays_of(
+    target: Path, slots: int, inputs: str | None, capacity: str | None
+) -> "list[Throughput]":
     from sgq_hw.bundle import load_bundle  # noqa: PLC0415
     from sgq_hw.throughput import arrays_of  # noqa: PLC0415
 
-    return arrays_of(load_bundle(target), slots, capacity=pairs(capacity, "--capacity"))
+    return arrays_of(
+        load_bundle(target), slots, inputs_on_chip=inputs == "on-chip",
+        capacity=pairs(capacity, "--capacity"),
+    )  # fmt: skip
 
 
 @click.command()
@@ -49,7 +56,9 @@ def _arrays_of(target: Path, slots: int, capacity: str | None) -> "list[Throughp
 @click.option("--pes", type=int, help="Processing elements of a bundle's design, default 1.")
 @click.option("--lanes", type=int, help="Its lanes, 1 to 64, default 16.")
 @click.option("--capacity", help="Larger capacities: nodes=,edges=,edge_words=,row_edges=,"
-              "row_nonzeros=, and the nodes of degree buckets: bucket0= and so on.")
+              "row_nonzeros=,input_words=, and the nodes of degree buckets: bucket0= and so on.")
+@click.option("--inputs", type=click.Choice(["stream", "on-chip"]),
+              help="Where the inputs of a bundle's design lie, default stream.")
 @click.option("--device", help="Exit with 1 if this device does not hold it.")
 @click.option("--all", "every", is_flag=True, help="Try every known device.")
 @click.option("--fit", "slots", type=int,
@@ -57,8 +66,8 @@ def _arrays_of(target: Path, slots: int, capacity: str | None) -> "list[Throughp
 @unused_seed_option
 @json_option
 def budget(
-    target: Path, pes: int | None, lanes: int | None, capacity: str | None, device: str | None,
-    every: bool, slots: int | None, json_path: Path | None,
+    target: Path, pes: int | None, lanes: int | None, capacity: str | None, inputs: str | None,
+    device: str | None, every: bool, slots: int | None, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Price the memories of TARGET, a bundle or a generated folder, and predict its cycles.
 
@@ -72,7 +81,7 @@ def budget(
         wrong = [name for name, value in given_too.items() if value is not None]
         if wrong or target.is_dir():
             raise InputError(f"--fit: chooses the array of a bundle; not with {wrong or target}")
-        arrays = _arrays_of(target, slots, capacity)
+        arrays = _arrays_of(target, slots, inputs, capacity)
         write_json(json_path, {"arrays": [array.as_json() for array in arrays]})
         print_arrays(arrays)
         return
@@ -80,7 +89,7 @@ def budget(
     devices: Sequence[Any] = load_devices() if every else ()
     if device is not None:
         devices = [find_device(device)]
-    given = {"pes": pes, "lanes": lanes}
+    given = {"pes": pes, "lanes": lanes, "inputs": inputs}
     options = {name: value for name, value in given.items() if value is not None}
     result = _budget_of(target, options, capacity, devices)
     write_json(json_path, result.as_json())

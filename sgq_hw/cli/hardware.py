@@ -28,11 +28,15 @@ def _design_options(function: Command) -> Command:
         click.option("--input", "input_form", default="auto", show_default=True,
                      type=click.Choice(["auto", "sparse", "dense"]), help="Form of the inputs."),
         click.option("--capacity", help="Larger capacities: nodes=,edges=,row_edges=,"
-                     "edge_words=,row_nonzeros=, and the nodes of degree buckets: bucket0=..."),
+                     "edge_words=,row_nonzeros=,input_words=, and the nodes of degree buckets: "
+                     "bucket0=..."),
         click.option("--rom", is_flag=True, help="Bake parameters and graph in."),
         click.option("--graph", "graph_form", default="on-chip", show_default=True,
                      type=click.Choice(["on-chip", "streamed"]),
                      help="Keep the graph on chip, or stream it past with every inference."),
+        click.option("--inputs", "inputs_place", default="stream", show_default=True,
+                     type=click.Choice(["stream", "on-chip"]),
+                     help="Send inputs with every inference, or load them like the graph."),
     )  # fmt: skip
     for option in reversed(options):
         function = option(function)
@@ -52,8 +56,8 @@ _SPARSE = {"auto": None, "sparse": True, "dense": False}
 @json_option
 def generate(
     bundle: Path, pes: int, lanes: int, stream_bits: int | None, input_form: str,
-    capacity: str | None, rom: bool, graph_form: str, unit: str | None, force: bool,
-    output: Path, json_path: Path | None,
+    capacity: str | None, rom: bool, graph_form: str, inputs_place: str, unit: str | None,
+    force: bool, output: Path, json_path: Path | None,
 ) -> None:  # fmt: skip
     """Write the Verilog accelerator of BUNDLE into a folder."""
     from sgq_hw import generate as generating  # noqa: PLC0415
@@ -62,7 +66,7 @@ def generate(
         paths = generating.generate_unit(
             bundle, unit, output, pes=pes, lanes=lanes, stream_bits=stream_bits,
             sparse_input=_SPARSE[input_form], rom=rom, streamed=graph_form == "streamed",
-            capacity=pairs(capacity, "--capacity"),
+            inputs_on_chip=inputs_place == "on-chip", capacity=pairs(capacity, "--capacity"),
         )  # fmt: skip
         write_json(json_path, {"files": [str(path) for path in paths]})
         click.echo("\n".join(map(str, paths)))
@@ -70,7 +74,8 @@ def generate(
     generated = generating.generate(
         bundle, output, pes=pes, lanes=lanes, stream_bits=stream_bits,
         sparse_input=_SPARSE[input_form], rom=rom, streamed=graph_form == "streamed",
-        capacity=pairs(capacity, "--capacity"), force=force,
+        inputs_on_chip=inputs_place == "on-chip", capacity=pairs(capacity, "--capacity"),
+        force=force,
     )  # fmt: skip
     from sgq_hw.report import print_build_report  # noqa: PLC0415
 

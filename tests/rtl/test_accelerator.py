@@ -22,7 +22,13 @@ from sgq_hw.render import parameters, render
 from tests.quantised import quantised
 from tests.random_networks import other_parameters, random_bundle
 from tests.random_workloads import random_workload
-from tests.rtl.unit_runs import UnitRun, expect_failure_of, mutated, run_unit
+from tests.rtl.unit_runs import (
+    ONE_SEED_AND_THE_OTHERS,
+    UnitRun,
+    expect_failure_of,
+    mutated,
+    run_unit,
+)
 
 UNIT = "accelerator_ports"
 NODES = 34
@@ -122,9 +128,10 @@ def test_on_icarus(tmp_path: Path) -> None:
     run_unit(replace(job(1), testcase=LOADS), "icarus", tmp_path)
 
 
+@ONE_SEED_AND_THE_OTHERS
 @pytest.mark.parametrize("pes", [1, 4])
-def test_on_verilator(pes: int, tmp_path: Path) -> None:
-    run_unit(job(pes), "verilator", tmp_path)
+def test_on_verilator(pes: int, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    run_unit(job(pes), "verilator", tmp_path, seeds)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.rtl.unit_runs import (
+    ONE_SEED_AND_THE_OTHERS,
     UnitRun,
     expect_failure_of,
     mutated,
@@ -30,9 +31,14 @@ def test_on_icarus(pes: int, tmp_path: Path) -> None:
     run_unit(job(pes), "icarus", tmp_path)
 
 
-@pytest.mark.parametrize("pes", [1, 4, 16])
+@pytest.mark.parametrize("pes", [1, 4])
 def test_on_verilator(pes: int, tmp_path: Path) -> None:
     run_unit(job(pes, lanes=2, phases=30), "verilator", tmp_path)
+
+
+@ONE_SEED_AND_THE_OTHERS
+def test_many_on_verilator(seeds: tuple[int, ...], tmp_path: Path) -> None:
+    run_unit(job(16, lanes=2, phases=20), "verilator", tmp_path, seeds)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "one-dense-32": {"pes": 1, "stream_bits": 32, "sparse_input": False},
     "two-sparse-64": {"pes": 2, "stream_bits": 64, "sparse_input": True},
     "rom-sparse-128": {"rom": True, "stream_bits": 128, "sparse_input": True},
+    "two-inputs-on-chip-32": {"pes": 2, "stream_bits": 32, "sparse_input": True,
+                              "inputs_on_chip": True},
 }
 
 
@@ -50,6 +52,8 @@ def generated(
     folder = tmp_path_factory.mktemp("integration")
     save_bundle(folder / "q.npz", bundle())
     room = {"row_nonzeros": 9} | ({} if OPTIONS[request.param].get("rom") else {"edges": 100})
+    if OPTIONS[request.param].get("inputs_on_chip"):
+        room["input_words"] = 14 * 9
     return generate(
         folder / "q.npz", folder / "rtl", lanes=4, capacity=room, **OPTIONS[request.param]
     )

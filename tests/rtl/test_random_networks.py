@@ -3,6 +3,7 @@
 One build runs many draws: graphs, inputs, parameters and stalls are data.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 from sgq_hw.bundle import Bundle, save_bundle
 from sgq_hw.cosim import CosimResult, judge, simulate
 from sgq_hw.cycles import inference_cycles
+from sgq_hw.design import Design
 from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.golden.network import run as run_golden
-from sgq_hw.jobs import Job, Stalls, inference_job
+from sgq_hw.jobs import Job, Stalls, inference_job, marked, result_lines
 from sgq_hw.lowering import memory_order
+from sgq_hw.mapping import Mapping, map_workload
+from sgq_hw.packer import input_packet, output_beats, reload_packet
 from sgq_hw.registers import COUNTERS
 from sgq_hw.slices import RegionPlan, candidates
 from tests.random_networks import other_parameters, random_bundle
@@ -44,6 +48,18 @@ BUILDS: dict[str, dict[str, object]] = {
                            "inputs": "signed", "self_loops": False},
     "streamed": {"lanes": 6, "streamed": True, "layers": 2},
     "pes16-few-rows": {"pes": 16, "lanes": 1, "layers": 2, "max_bits": 4},
+    "inputs-on-chip": {"lanes": 3, "layers": 2, "inputs": "signed", "inputs_on_chip": True,
+                       "sparse_input": True},
+    "pes4-inputs-on-chip": {"pes": 4, "lanes": 3, "layers": 2, "inputs_on_chip": True,
+                            "sparse_input": True, "stream_bits": 64, "inputs": "multi-bit"},
+    "pes8-inputs-on-chip-dense": {"pes": 8, "lanes": 2, "layers": 2, "inputs_on_chip": True,
+                                  "sparse_input": False},
+    "pes2-inputs-on-chip-streamed": {"pes": 2, "lanes": 4, "inputs_on_chip": True,
+                                     "streamed": True, "stream_bits": 64, "normalisation": "edge",
+                                     "sparse_input": True},
+    "streamed-inputs-on-chip-dense": {"lanes": 4, "inputs_on_chip": True, "streamed": True,
+                                      "sparse_input": False, "layers": 2},
+    "rom-inputs-on-chip": {"lanes": 5, "inputs_on_chip": True, "rom": True, "layers": 2},
 }
 TAQ_BUILDS: dict[str, dict[str, object]] = {
     # `roomy`: any node may be in any bucket; else every bucket has room for some nodes only.
@@ -54,11 +70,12 @@ TAQ_BUILDS: dict[str, dict[str, object]] = {
                          "windows": True, "stream_bits": 32, "sliced": True},
     "taq-1-streamed": {"lanes": 5, "buckets": 4, "layers": 2, "streamed": True, "roomy": True},
     "taq-1-dense": {"lanes": 2, "buckets": 3, "layers": 2, "sparse_input": False, "windows": True,
-                    "self_loops": False},
+                    "self_loops": False, "inputs_on_chip": True},
     "taq-1-rom": {"lanes": 4, "buckets": 4, "layers": 2, "rom": True, "windows": True,
                   "sliced": True},
     "taq-2": {"pes": 2, "lanes": 4, "buckets": 4, "layers": 3, "inputs": "signed",
-              "normalisation": "edge", "windows": True, "sliced": True},
+              "normalisation": "edge", "windows": True, "sliced": True, "inputs_on_chip": True,
+              "sparse_input": True},
     "taq-4-serial": {"pes": 4, "lanes": 2, "buckets": 5, "layers": 2, "streamed": True,
                      "windows": True, "self_loops": False, "normalisation": "factored"},
     "taq-8-dense": {"pes": 8, "lanes": 3, "buckets": 8, "layers": 2, "sparse_input": False,
@@ -69,7 +86,8 @@ TAQ_BUILDS: dict[str, dict[str, object]] = {
 }
 TAQ_NODES, TAQ_DRAWS = 40, 5
 
-GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed")
+GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed",
+                    "inputs_on_chip")  # fmt: skip
 
 
 def build(
@@ -79,7 +97,9 @@ def build(
     roomy = bool(drawing.pop("roomy", False))
     bundle = random_bundle(rng, nodes=nodes, **drawing)  # type: ignore[arg-type]
     save_bundle(folder / "q.npz", bundle)
-    chosen = {key: value for key, value in options.items() if key in GENERATE_OPTIONS}
+    chosen: dict[str, Any] = {
+        key: value for key, value in options.items() if key in GENERATE_OPTIONS
+    }
     if not chosen.get("rom"):
         capacity = {
             "nodes": nodes,
@@ -88,6 +108,9 @@ def build(
             "row_edges": nodes,
             "row_nonzeros": bundle.network.manifest.input.channels,
         }
+        if chosen.get("inputs_on_chip"):
+            # No schedule is longer than one record a step.
+            capacity["input_words"] = nodes * bundle.network.manifest.input.channels
         order, buckets = memory_order(bundle.network.manifest), bundle.workload.buckets
         if order:
             assert buckets is not None
@@ -95,7 +118,7 @@ def build(
                 room = nodes if roomy else between(rng, size, min(nodes, 2 * size + 3))
                 capacity[f"bucket{bucket}"] = room
         chosen["capacity"] = capacity
-    return generate(folder / "q.npz", folder / "rtl", **chosen)  # type: ignore[arg-type]
+    return generate(folder / "q.npz", folder / "rtl", **chosen)
 
 
 def draw(rng: np.random.Generator, generated: GeneratedDesign) -> Bundle:
@@ -111,6 +134,31 @@ def draw(rng: np.random.Generator, generated: GeneratedDesign) -> Bundle:
         max_bucket_nodes=rooms,
     )  # fmt: skip
     return Bundle(bundle.network, workload)
+
+
+def then_other_inputs(
+    rng: np.random.Generator, design: Design, bundle: Bundle, job: Job
+) -> Job:
+    """Return a job that goes on with other inputs on the same graph: they alone are loaded."""
+    loaded, manifest = bundle.workload, bundle.network.manifest
+    drawn = random_workload(rng, manifest, loaded.num_nodes)
+    other = replace(
+        loaded, x_indptr=drawn.x_indptr, x_indices=drawn.x_indices, x_codes=drawn.x_codes
+    )
+    trace = run_golden(bundle.network, other)
+    placement = map_workload(loaded, design.pes, order=design.order).placement
+    mapping = Mapping(other, design.pes, placement, design.order)
+    final = design.passes[-1]
+    stream = reload_packet(design, other, loaded).lines()
+    stream += marked(input_packet(design, other, loaded))
+    results = zip(job.results, result_lines(design, manifest, trace, mapping), strict=True)
+    return Job(
+        stream=job.stream + stream,
+        results=[first + second for first, second in results],
+        output=job.output + output_beats(design, trace[final.layer, final.stage]).lines(),
+        real_words=job.real_words + sum(codes.size for codes in trace.values()),
+        stalls=job.stalls,
+    )
 
 
 def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) -> CosimResult:
@@ -141,6 +189,8 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
                 serial=serial,
             )
         )
+        if design.inputs_on_chip and not rom and not steady:
+            jobs[-1] = then_other_inputs(rng, design, bundle, jobs[-1])
     outcome = simulate(
         generated, jobs, random_init=True, seed=between(rng, 1, 1 << 20), timeout_seconds=300
     )
@@ -198,5 +248,6 @@ def test_a_thousand_draws(seed: int, tmp_path: Path) -> None:
         "stream_bits": choose(rng, (64, 128, 256)),
         "sparse_input": bool(rng.integers(2)),
         "streamed": bool(rng.integers(2)),
+        "inputs_on_chip": seed % 3 == 2,
     }
     run_draws(rng, build(rng, options, tmp_path), 25)

@@ -27,11 +27,15 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "windows-3-pes-32": {"stream_bits": 32, "lanes": 3, "pes": 2, "buckets": 3, **WINDOWS},
     "windows-256": {"stream_bits": 256, "lanes": 1, "pes": 8, "buckets": 8, **WINDOWS},
     "windows-rom": {"stream_bits": 64, "rom": True, "lanes": 2, "buckets": 2, "windows": True},
+    "on-chip-inputs": {"stream_bits": 64, "lanes": 2, "inputs_on_chip": True},
+    "2-pes-on-chip-inputs-32": {"stream_bits": 32, "lanes": 3, "pes": 2, "inputs_on_chip": True,
+                                "inputs": "signed", "input_bits": 16, "features": 4},
+    "rom-on-chip-inputs": {"stream_bits": 32, "rom": True, "lanes": 2, "inputs_on_chip": True},
 }
 COMMON: dict[str, Any] = {
     "layers": 1, "features": 3, "classes": 4, "self_loops": False, "graph": "random",
 }  # fmt: skip
-SIZES = ("stream_bits", "lanes", "pes", "rom")
+SIZES = ("stream_bits", "lanes", "pes", "rom", "inputs_on_chip")
 
 
 def job(name: str) -> UnitRun:
@@ -53,7 +57,7 @@ def job(name: str) -> UnitRun:
                 word = int(beats[0][0], 16)
                 packets[names.get((word & 0xFF, word >> 8 & 0xFF), "inference")] = beats
                 beats = []
-    counts = {"edges": "edges", "table": "nodes", "order": "nodes"}
+    counts = {"edges": "edges", "table": "nodes", "order": "nodes", "inputs": "inputs"}
     targets = [
         {"type": target.type, "index": target.index, "kind": target.kind, "bits": target.bits,
          "words": target.words, "counts": counts.get(target.kind, "")}
@@ -63,10 +67,11 @@ def job(name: str) -> UnitRun:
     graph = rom_graph(design, bundle)
     settings = {
         **parameters(design), "stream_bits": design.stream_bits, "packets": packets,
-        "targets": targets, "rom": (*graph[:2], *graph.bounds) if design.rom else None,
+        "targets": targets, "rom": graph if design.rom else None,
+        "payload": design.has_payload,
         "capacity": {
             "nodes": limits.nodes, "edge_words": limits.edge_words,
-            "bucket_nodes": limits.bucket_nodes,
+            "input_words": limits.input_words, "bucket_nodes": limits.bucket_nodes,
         },
         "windows": design.buckets > 1,
         "slices": [
@@ -78,7 +83,7 @@ def job(name: str) -> UnitRun:
     return UnitRun(UNIT, render(design, "unit", graph, unit=UNIT), settings)
 
 
-ON_VERILATOR = ("32-node-tables", "4-pes", "windows-256")
+ON_VERILATOR = ("32-node-tables", "4-pes", "2-pes-on-chip-inputs-32", "windows-256")
 
 
 @pytest.mark.parametrize("name", [name for name in DESIGNS if name not in ON_VERILATOR])
@@ -104,6 +109,14 @@ def test_on_verilator(name: str, tmp_path: Path) -> None:
         (" || header_tag != graph_tag_reg) begin", ") begin"),
         ("graph_tag_reg   <= header_tag;", ""),
         ("if (accept && s_axis_tlast)", "if (accept || s_axis_tlast)"),
+        # A byte is missing.
+        ("s_axis_partial && state_reg != STATE_DRAIN", "s_axis_partial && state_reg == STATE_LOAD"),
+        ("s_axis_partial && state_reg != STATE_DRAIN", "s_axis_partial"),
+        ("(!error_reg || error_clear) && !bad_graph", "!error_reg && !bad_graph"),
+        ("(!error_reg || error_clear) && !bad_graph", "!error_reg || error_clear"),
+        ("payload_ready && !s_axis_partial", "payload_ready"),
+        ("    && !payload_last_reg && !infer_pending_reg", "    && !payload_last_reg"),
+        ("state_reg      <= s_axis_tlast ? STATE_HEADER : STATE_DRAIN", "state_reg <= STATE_DRAIN"),
     ],
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
@@ -122,3 +135,22 @@ def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
 )
 def test_a_planted_fault_of_bounds_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("windows"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("on-chip-inputs", "header_count > 32'd15 || ", ""),
+        ("on-chip-inputs", "header_count > 32'd15 || ", "header_count >= 32'd15 || "),
+        ("on-chip-inputs", " || header_tag != graph_tag_reg);", ");"),
+        ("on-chip-inputs", "!loaded || !header_last_reg || ", "!loaded || "),
+        ("on-chip-inputs", " || header_count != 32'd0 || header_tag", " || header_tag"),
+        ("on-chip-inputs", "num_inputs_reg <= header_count", "num_inputs_reg <= ~header_count"),
+        ("on-chip-inputs", "(header_count + 32'd7) >> 3", "header_count >> 3"),
+        ("2-pes-on-chip-inputs-32", "s_axis_tlast && !header_beat_reg;", "1'b0;"),
+    ],
+)
+def test_a_planted_fault_with_inputs_on_chip_is_found(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    expect_failure_of(mutated(job(name), old, new), tmp_path)

@@ -5,6 +5,7 @@ Icarus starts every register at X. Verilator starts them at random values, a run
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -12,21 +13,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from sgq_hw.design import Design
 from sgq_hw.generate import design_for
 from sgq_hw.render import parameters, render
 from sgq_hw.sim.bench import SETTINGS_VARIABLE
-from sgq_hw.sim.runner import Build, RunResult, SimulationError, Simulator, build, run
+from sgq_hw.sim.runner import (
+    COVERAGE_VARIABLE,
+    Build,
+    RunResult,
+    SimulationError,
+    Simulator,
+    build,
+    run,
+)
 from tests.random_networks import random_bundle
 
 SIMULATORS: tuple[Simulator, ...] = ("icarus", "verilator")
 SEEDS = (1, 2, 3)
+ONE_SEED_AND_THE_OTHERS = pytest.mark.parametrize(
+    "seeds",
+    [pytest.param(SEEDS[:1], id="one"), pytest.param(SEEDS[1:], id="more", marks=pytest.mark.full)],
+)
+"""For benches that are long: the small matrix has one power-up state."""
 TIMEOUT_SECONDS = 300
 REWRITTEN = {"COCOTB_REWRITE_ASSERTION_FILES": "cocotb_*.py"}
 """cocotb lets pytest rewrite the assertions of every module that is imported, NumPy and SciPy too,
 which costs 2 s a run. The benches are enough."""
-DESIGN_OPTIONS = ("pes", "streamed", "lanes", "stream_bits", "sparse_input", "rom", "capacity")
+FIRST_FAILURE = {"COCOTB_MAX_FAILURES": "1"}
+"""A fault is found as soon as one test fails; the others need not run."""
+DESIGN_OPTIONS = ("pes", "streamed", "lanes", "stream_bits", "sparse_input", "rom", "capacity",
+                  "inputs_on_chip")  # fmt: skip
 
 
 @cache
@@ -84,10 +102,13 @@ def _build(job: UnitRun, simulator: Simulator, folder: Path) -> Build:
         simulator=simulator,
         parameters=job.parameters,
         defines={"SGQ_CHECKS": "1"},
+        lint=COVERAGE_VARIABLE not in os.environ,
     )
 
 
-def _run(job: UnitRun, built: Build, folder: Path, seed: int) -> RunResult:
+def _run(
+    job: UnitRun, built: Build, folder: Path, seed: int, env: Mapping[str, str] = {}
+) -> RunResult:
     """Run the bench; power-up values follow the seed, or are X on Icarus."""
     test_dir = folder / "run"
     test_dir.mkdir(parents=True, exist_ok=True)
@@ -97,7 +118,7 @@ def _run(job: UnitRun, built: Build, folder: Path, seed: int) -> RunResult:
         built,
         module=f"sgq_hw.sim.cocotb_{job.unit}",
         test_dir=test_dir,
-        env={SETTINGS_VARIABLE: json.dumps(job.settings), **REWRITTEN},
+        env={SETTINGS_VARIABLE: json.dumps(job.settings), **REWRITTEN, **env},
         seed=seed,
         random_init=True,
         timeout_seconds=TIMEOUT_SECONDS,
@@ -108,7 +129,12 @@ def _run(job: UnitRun, built: Build, folder: Path, seed: int) -> RunResult:
 def run_unit(
     job: UnitRun, simulator: Simulator, folder: Path, seeds: tuple[int, ...] = SEEDS
 ) -> None:
-    """Run all tests of a bench: once on Icarus, from each random power-up state on Verilator."""
+    """Run all tests of a bench: once on Icarus, from each random power-up state on Verilator.
+
+    While coverage is counted every bench runs on Verilator, which counts it, and once.
+    """
+    if COVERAGE_VARIABLE in os.environ:
+        simulator, seeds = "verilator", seeds[:1]
     built = _build(job, simulator, folder)
     for seed in seeds if simulator == "verilator" else seeds[:1]:
         result = _run(job, built, folder, seed)
@@ -122,12 +148,26 @@ def mutated(job: UnitRun, old: str, new: str) -> UnitRun:
     return replace(job, texts=texts)
 
 
+def failure_of(job: UnitRun, simulator: Simulator, folder: Path) -> tuple[str, str]:
+    """Run a bench up to its first failure.
+
+    Returns:
+        What it complains of, "" if all is well, and its log.
+
+    Raises:
+        SourceError: the Verilog is not legal.
+    """
+    built = _build(job, simulator, folder)
+    try:
+        result = _run(job, built, folder, SEEDS[0], FIRST_FAILURE)
+    except SimulationError as error:  # a check in the Verilog ended the simulation
+        return str(error), error.log.read_text()
+    reason = result.messages[0] if result.failed else ""
+    return reason, result.log.read_text()
+
+
 def expect_failure_of(job: UnitRun, folder: Path) -> str:
     """Run a faulty unit or bench on Icarus, which must be reported as failed; return its log."""
-    built = _build(job, "icarus", folder)
-    try:
-        result = _run(job, built, folder, SEEDS[0])
-    except SimulationError as error:  # a check in the Verilog ended the simulation
-        return error.log.read_text()
-    assert result.failed, f"{job.unit}: the planted fault was not found, see {result.log}"
-    return result.log.read_text()
+    reason, log = failure_of(job, "icarus", folder)
+    assert reason, f"{job.unit}: the planted fault was not found, see {folder}"
+    return log

@@ -19,14 +19,14 @@ def test_graphs_beyond_capacity(sparse_input: bool) -> None:
     """The refusal names graph, limit and the largest that fits; what fits is accepted."""
     rng = np.random.default_rng(8)
     bundle = random_bundle(rng, nodes=9, graph="random", features=12)
-    design = design_for(bundle, sparse_input=sparse_input)
+    design = design_for(bundle, sparse_input=sparse_input, inputs_on_chip=True)
     capacity, manifest = design.capacity, bundle.network.manifest
     inside = random_workload(
         rng, manifest, 8, max_edges=capacity.edges, max_row_edges=capacity.row_edges,
         max_row_nonzeros=capacity.row_nonzeros,
     )  # fmt: skip
     check_fits(design, Bundle(bundle.network, inside))
-    for name in ("nodes", "edges", "row_edges", "row_nonzeros"):
+    for name in ("nodes", "edges", "row_edges", "row_nonzeros", "input_words"):
         needed = getattr(capacity, name)
         tight = replace(design, capacity=replace(capacity, **{name: needed - 1}))
         with pytest.raises(InputError) as caught:

@@ -160,6 +160,10 @@ BAD_COMMANDS: list[tuple[str, str]] = [
     ("generate q.npz --lanes 0 -o rtl", "--lanes: 0 is outside 1 to 64"),
     ("generate q.npz --capacity nodes -o rtl", "--capacity: 'nodes' is not name=number"),
     ("generate q.npz -o notes.txt/rtl", "notes.txt/rtl: cannot write"),
+    ("generate q.npz --inputs nowhere -o rtl", "'nowhere' is not one of 'stream', 'on-chip'"),
+    ("generate q.npz --capacity input_words=9 -o rtl", "only with --inputs on-chip"),
+    ("generate q.npz --inputs on-chip --capacity input_words=1 -o rtl", "needs "),
+    ("generate q.npz --unit input_reader -o rtl", "only designs with --inputs on-chip have it"),
     ("generate q.npz", "Missing option '-o'"),
     ("generate q.npz --wings 2 -o rtl", "No such option"),
     ("generate q.npz --lanes many -o rtl", "Invalid value for '--lanes'"),
@@ -181,7 +185,7 @@ def test_bad_commands(place: Place, command: str, reason: str) -> None:
     assert_refused(place, command.split(), reason)
 
 
-@pytest.mark.parametrize("number", [0, 10, 23, 24])
+@pytest.mark.parametrize("number", [0, 10, 27, 28])
 def test_bad_commands_in_a_process_of_their_own(place: Place, number: int) -> None:
     command, reason = BAD_COMMANDS[number]
     before = place.names()

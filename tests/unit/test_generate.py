@@ -97,6 +97,9 @@ def test_same_bundle_same_bytes(
         {},
         {"lanes": 3, "stream_bits": 128, "sparse_input": False},
         {"rom": True},
+        {"rom": True, "inputs_on_chip": True, "sparse_input": False},
+        {"inputs_on_chip": True, "sparse_input": True, "capacity": {"input_words": 999}},
+        {"inputs_on_chip": True, "streamed": True, "pes": 2},
         {"capacity": {"nodes": 50, "edges": 400, "row_edges": 40, "row_nonzeros": 30}},
     ],
 )
@@ -197,6 +200,11 @@ def test_failure_half_way_leaves_what_was_there(
         ({"capacity": {"nodes": 2**31}}, "--capacity: nodes=2147483648 is outside"),
         ({"capacity": {"row_edges": 2**31 - 1, "row_nonzeros": 2**31 - 1}}, ""),
         ({"capacity": {"wings": 3}}, "--capacity: unknown 'wings'; known: nodes, edges, "),
+        ({"capacity": {"input_words": 9}}, "--capacity: input_words=9: only with --inputs on-chip"),
+        ({"capacity": {"input_words": 2}, "inputs_on_chip": True, "sparse_input": True},
+         "--capacity: input_words=2; graph 'random random' needs "),
+        ({"capacity": {"input_words": 2**31}, "inputs_on_chip": True, "sparse_input": True},
+         "--capacity: input_words=2147483648: outside 1 to 2**31 - 1"),
     ],
 )
 def test_refused_options(
@@ -247,10 +255,17 @@ def test_single_units(bundle_path: Path, tmp_path: Path) -> None:
     save_bundle(windowed, random_bundle(rng, nodes=10, layers=2, buckets=3, windows=True))
     whole = generate(windowed, tmp_path / "rtl", pes=2, streamed=True).sources
     texts = {path.name: path.read_bytes() for path in whole}
-    for unit in UNITS:
+    for unit in set(UNITS) - {"input_reader"}:
         written = generate_unit(windowed, unit, tmp_path / unit, pes=2, streamed=True)
         assert f"sgq_{unit}.v" in {path.name for path in written}
         assert all(path.read_bytes() == texts[path.name] for path in written)
+    text = refusal(generate_unit, bundle_path, "input_reader", tmp_path / "unit")
+    assert text == "--unit: input_reader: only designs with --inputs on-chip have it"
+    on_chip = {"inputs_on_chip": True}
+    text = refusal(generate_unit, bundle_path, "input_unpacker", tmp_path / "unit", **on_chip)
+    assert text.endswith("only designs with streamed inputs or --graph streamed have it")
+    generate_unit(bundle_path, "input_reader", tmp_path / "unit", **on_chip)
+    assert names(tmp_path / "unit")[0] == "sgq_input_reader.v"
 
 
 def test_folders_that_are_no_designs(bundle_path: Path, tmp_path: Path) -> None:
