@@ -18,7 +18,7 @@ from sgq_hw.golden.network import run as run_golden
 from sgq_hw.golden.network import useful_macs
 from sgq_hw.graphs import Graph
 from sgq_hw.jobs import Job, JobReport, Stalls, inference_job, read_report, write_jobs
-from sgq_hw.mapping import map_workload
+from sgq_hw.mapping import map_for
 from sgq_hw.node_sets import read_features
 from sgq_hw.npz import read_npz
 from sgq_hw.packer import memory_images
@@ -283,7 +283,7 @@ def _details(
     design: Design, workload: Workload, reports: list[JobReport], serial: bool
 ) -> list[Mismatch]:
     shown = []
-    nodes = map_workload(workload, design.pes, serial, order=design.order).placement.nodes
+    nodes = map_for(design, workload, serial=serial).placement.nodes
     for report in reports:
         for _, pe, index, row, chunk, lane, want, got, cycle in report.details:
             # A file that was tampered with may expect a word of any pass.

@@ -8,11 +8,13 @@ from sgq_hw.bundle import Workload
 from sgq_hw.design import FIFO_ADDR_BITS, Design
 from sgq_hw.fields import IntArray
 from sgq_hw.lowering import Pass
-from sgq_hw.mapping import map_workload
+from sgq_hw.mapping import map_for, map_workload
 from sgq_hw.schedule import Schedule
 
 PASS_OVERHEAD = 14
 """Decode, start, and the pipeline from the last step of a pass to its last result."""
+PLACE_OVERHEAD = 1
+"""Where the place of a row is looked up."""
 FETCH_OVERHEAD = 1
 """First word of a pass that walks a memory instead of the waiting input stream."""
 BUFFERED_WORDS = 2
@@ -70,7 +72,7 @@ def _records(schedule: Schedule, lengths: IntArray) -> list[int]:
 
 
 def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> PassTime:
-    mapping = map_workload(workload, design.pes, order=design.order)
+    mapping = map_for(design, workload)
     walks_records = step.front == "aggregate" or (
         step.front == "combine_stream" and design.sparse_input
     )
@@ -93,11 +95,12 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
     output_wait = 0
     if step.destination is None and not design.collects:
         output_wait = max(0, output_beat_count(design, workload) - work)
+    overhead = PASS_OVERHEAD + (PLACE_OVERHEAD if design.direct else 0)
     return PassTime(
         steps=records[0], chunks=step.chunks, macs=records[1], conflicts=records[2],
         idle=records[3], input_wait=input_wait, output_wait=output_wait,
         # Inputs on chip are fetched while the pass starts.
-        overhead=PASS_OVERHEAD + (0 if streamed or first else FETCH_OVERHEAD),
+        overhead=overhead + (0 if streamed or first else FETCH_OVERHEAD),
     )  # fmt: skip
 
 

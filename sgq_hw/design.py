@@ -210,9 +210,23 @@ class Design:
         return max(1, len(self.order))
 
     @property
+    def ordered(self) -> bool:
+        """Whether nodes lie in another order than the user's, so that their places are loaded."""
+        return self.pes > 1 or self.buckets > 1
+
+    @property
+    def direct(self) -> bool:
+        """Whether records come in the user's order and results go to the places of their nodes.
+
+        So the last rows end as they leave. One processing element alone can do so, if its last
+        pass walks records.
+        """
+        return self.pes == 1 and self.buckets > 1 and self.passes[-1].front != "combine_buffer"
+
+    @property
     def collects(self) -> bool:
         """Whether rows end in another order than the user's, so that results are collected."""
-        return self.pes > 1 or self.buckets > 1
+        return self.ordered and not self.direct
 
     @property
     def rows(self) -> int:
@@ -410,12 +424,13 @@ class Design:
         found += self._region_memories()
         final = self.passes[-1]
         code_bits = final.bits
-        if self.collects:
-            # Rows end in the order of the schedule or of memory; they leave in the user's.
+        if self.ordered:
             found.append(
                 self._memory("order_memory", "order", address_bits(self.rows * self.pes),
                              capacity.nodes, rom)
             )  # fmt: skip
+        if self.collects:
+            # Rows end in the order of the schedule or of memory; they leave in the user's.
             found.append(
                 self._memory("output_memory", "output", self.lanes * code_bits,
                              final.chunks * self.rows, False, copies=self.pes)
@@ -466,7 +481,7 @@ class Design:
         bounds = "bounds of the buckets, " if self.buckets > 1 else ""
         add("graph", 0, f"graph size {{{bounds}edge words[31:0], nodes[31:0]}}",
             32 * (self.buckets + 1), 1)  # fmt: skip
-        if self.collects:
+        if self.ordered:
             order = self.memory("order_memory")
             add("order", 0, "place {row, PE} of every node", order.width, 0,
                 words_text="nodes of the graph", memory=order.name, follows_graph=True)  # fmt: skip

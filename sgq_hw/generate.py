@@ -20,7 +20,7 @@ from sgq_hw.input_forms import compare_inputs
 from sgq_hw.integration import Contents, integration_files
 from sgq_hw.jobs import inference_job
 from sgq_hw.lowering import Capacity, memory_order
-from sgq_hw.mapping import map_workload
+from sgq_hw.mapping import map_for, map_workload
 from sgq_hw.packer import edge_record_count, input_word_count, memory_images
 from sgq_hw.registers import COUNTER_BASE, COUNTERS, MAP_VERSION, register_map
 from sgq_hw.render import UNITS, RomGraph, parameters, render, units_of
@@ -55,6 +55,7 @@ class DesignFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     records: dict[str, list[dict[str, Any]]]
     registers: list[dict[str, Any]]
     counters: list[dict[str, Any]]
+    direct: bool
     map_version: int
     errors: dict[str, int]
     packet_types: dict[str, int]
@@ -210,7 +211,7 @@ def rom_graph(design: Design, bundle: Bundle) -> RomGraph:
     """Return the sizes that a ROM design bakes in, zeros for a loadable one."""
     if not design.rom:
         return RomGraph()
-    mapping = map_workload(bundle.workload, design.pes, order=design.order)
+    mapping = map_for(design, bundle.workload)
     inputs = input_word_count(design, mapping) if design.inputs_on_chip else 0
     return RomGraph(bundle.workload.num_nodes, mapping.edges.steps, inputs, mapping.bounds)
 
@@ -242,7 +243,7 @@ def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
         parameters=parameters(design),
         graph={
             "nodes": workload.num_nodes,
-            "edge_words": map_workload(workload, design.pes, order=design.order).edges.steps,
+            "edge_words": map_for(design, workload).edges.steps,
         },
         input={"channels": spec.channels, "bits": spec.bits, "signed": spec.signed},
         passes=passes,
@@ -263,6 +264,7 @@ def _design_file(design: Design, bundle: Bundle, digest: str) -> DesignFile:
             {"address": COUNTER_BASE + 8 * index, "name": c.name, "text": c.text}
             for index, c in enumerate(COUNTERS)
         ],
+        direct=design.direct,
         map_version=MAP_VERSION,
         errors=ERRORS,
         packet_types=PACKET_TYPES,

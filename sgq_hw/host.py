@@ -301,6 +301,7 @@ class Layout:
 
     Attributes:
         pes, lanes: Processing elements and lanes of each.
+        direct: Whether input rows come in the user's order, wherever their nodes lie.
         banks: Banks of the weight memory.
         stream_bits: Bits of a beat.
         words_per_beat: Input words side by side in a beat.
@@ -317,6 +318,7 @@ class Layout:
     """
 
     pes: int
+    direct: bool
     lanes: int
     banks: int
     stream_bits: int
@@ -342,6 +344,7 @@ class Layout:
         options, parameters, final = data["options"], data["parameters"], data["passes"][-1]
         return cls(
             pes=options["pes"],
+            direct=data["direct"],
             lanes=options["lanes"],
             banks=parameters["BANKS"],
             stream_bits=options["stream_bits"],
@@ -365,6 +368,10 @@ class Layout:
             output_signed=final["signed"],
             packet_types=data["packet_types"],
         )
+
+    def row_places(self, places: IntArray) -> IntArray:
+        """Return the place `row * PES + PE` of every node's input row, given those of the nodes."""
+        return np.arange(len(places)) if self.direct else places
 
     @property
     def beat_bytes(self) -> int:
@@ -445,6 +452,7 @@ def in_order_schedule(
         columns: Input channel of each stored input, int64 [stored].
     """
     pes = layout.pes
+    places = layout.row_places(places)
     queues: list[list[tuple[int, bool, int]]] = [[] for _ in range(pes)]
     for node in np.argsort(places).tolist():
         row, pe = divmod(int(places[node]), pes)
@@ -500,7 +508,7 @@ def dense_words(layout: Layout, places: IntArray, codes: IntArray) -> Words:
     """
     rows = -(-len(places) // layout.pes)
     in_place = np.zeros((rows * layout.pes, layout.input_channels), np.int64)
-    in_place[places] = codes
+    in_place[layout.row_places(places)] = codes
     by_step = in_place.reshape(rows, layout.pes, -1).transpose(0, 2, 1)
     packed = layout.input_record.pack(value=by_step.reshape(-1))
     return pack_words(packed.reshape(-1, layout.pes), layout.input_record.bits)

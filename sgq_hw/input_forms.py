@@ -11,7 +11,7 @@ from sgq_hw.cost.memory_mapper import map_memory
 from sgq_hw.cycles import inference_cycles
 from sgq_hw.design import Design, make_design
 from sgq_hw.errors import InputError
-from sgq_hw.mapping import map_workload
+from sgq_hw.mapping import map_for
 
 BLOCK_FAMILY, BLOCK_NAME = "xc7", "RAMB36"
 """Family whose block RAM decides, and what it is called: AMD 7-series."""
@@ -110,7 +110,7 @@ def _other_design(design: Design, bundle: Bundle) -> Design:
         capacity = replace(
             capacity,
             row_nonzeros=max(1, int(np.diff(workload.x_indptr).max(initial=0))),
-            input_words=map_workload(workload, design.pes, order=design.order).inputs.steps,
+            input_words=map_for(design, workload).inputs.steps,
         )
     return make_design(
         design.manifest,

@@ -15,7 +15,7 @@ from sgq_hw.golden.feature_buffer import feature_buffer
 from sgq_hw.golden.network import Trace
 from sgq_hw.host import Beats, pack_words
 from sgq_hw.manifest import Manifest
-from sgq_hw.mapping import Mapping, map_workload
+from sgq_hw.mapping import Mapping, map_for
 from sgq_hw.packer import input_packet, load_packets, output_beats
 from sgq_hw.words import hex_lines, write_lines
 
@@ -66,12 +66,16 @@ def result_lines(
     lines: list[list[str]] = [[] for _ in range(design.pes)]
     steps = manifest.steps()
     for step in design.passes:
-        codes = trace[step.layer, step.stage][mapping.in_place]
+        # Rows of the feature buffer are walked where they lie, records as they come.
+        walked = step.front == "combine_buffer" or not mapping.direct
+        order = mapping.in_place if walked else np.arange(mapping.workload.num_nodes)
+        rows = mapping.placement.local[order]
+        codes = trace[step.layer, step.stage][order]
         # Exponents are data: a retrained network may bring others than the design's own.
         windows = steps[step.index].epilogue.output.windows
         if windows:
             exponents = np.array([windows[bucket].exponent for bucket in design.order])
-            codes = codes >> exponents[mapping.positions[mapping.in_place]][:, None]
+            codes = codes >> exponents[mapping.positions[order]][:, None]
         nodes = len(codes)
         words = feature_buffer(codes, design.lanes, nodes).reshape(step.chunks, nodes, -1)
         in_order = words.transpose(1, 0, 2)
@@ -79,7 +83,7 @@ def result_lines(
             own = in_order[pe :: design.pes]
             prefixes = [
                 f"{step.index:x} {row:x} {chunk:x} "
-                for row in range(len(own))
+                for row in rows[pe :: design.pes].tolist()
                 for chunk in range(step.chunks)
             ]
             packed = pack_words(own.reshape(-1, design.lanes), design.out_bits)
@@ -108,7 +112,7 @@ def inference_job(
     """
     stream = load_packets(design, bundle, serial=serial).lines() if load else []
     stream += marked(input_packet(design, bundle.workload, serial=serial)) * inferences
-    mapping = map_workload(bundle.workload, design.pes, serial, order=design.order)
+    mapping = map_for(design, bundle.workload, serial=serial)
     final = design.passes[-1]
     output = output_beats(design, trace[final.layer, final.stage]).lines()
     return Job(

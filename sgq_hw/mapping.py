@@ -4,12 +4,16 @@ Packer, cycle model, memory budget and cosimulation all read this object, so the
 """
 
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgq_hw.bundle import Workload
 from sgq_hw.fields import IntArray
 from sgq_hw.schedule import Placement, Schedule, num_banks, place_rows, schedule_rows
+
+if TYPE_CHECKING:
+    from sgq_hw.design import Design
 
 
 def natural_placement(places: IntArray, pes: int) -> Placement:
@@ -27,6 +31,7 @@ class Mapping:
         pes: Processing elements.
         placement: Where the nodes lie already; balanced for this workload without one.
         order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
+        direct: Whether records come in the user's order, whatever the places of their nodes.
 
     Attributes:
         positions: Position in the order of every node's bucket, int64 [nodes]; zeros without one.
@@ -42,8 +47,9 @@ class Mapping:
         pes: int,
         placement: Placement | None = None,
         order: tuple[int, ...] = (),
+        direct: bool = False,
     ) -> None:
-        self.workload, self.pes = workload, pes
+        self.workload, self.pes, self.direct = workload, pes, direct
         self.banks = num_banks(pes)
         self.positions = _positions(workload, order)
         sizes = np.bincount(self.positions, minlength=len(order))
@@ -64,12 +70,19 @@ class Mapping:
         return place_rows(np.maximum(np.stack(rows), 1), self.pes, self.positions)
 
     @cached_property
+    def rows(self) -> Placement:
+        """Where rows of records are worked on: where their nodes lie, or in the user's order."""
+        if not self.direct:
+            return self.placement
+        return natural_placement(np.arange(self.workload.num_nodes, dtype=np.int64), self.pes)
+
+    @cached_property
     def edges(self) -> Schedule:
         """Schedule of an aggregation pass."""
         workload, placement = self.workload, self.placement
         return schedule_rows(
             workload.indptr, placement.bank[workload.indices], placement.address[workload.indices],
-            placement,
+            self.rows,
         )  # fmt: skip
 
     @cached_property
@@ -78,7 +91,7 @@ class Mapping:
         workload = self.workload
         return schedule_rows(
             workload.x_indptr, workload.x_indices % self.banks, workload.x_indices // self.banks,
-            self.placement,
+            self.rows,
         )  # fmt: skip
 
     @cached_property
@@ -104,6 +117,11 @@ def _positions(workload: Workload, order: tuple[int, ...]) -> IntArray:
     return np.argsort(order)[buckets]
 
 
+def map_for(design: "Design", workload: Workload, *, serial: bool = False) -> Mapping:
+    """Return the mapping of a workload on a design; the last ones are kept."""
+    return _mapped(workload, design.pes, serial, design.order, design.direct)
+
+
 def map_workload(
     workload: Workload, pes: int, serial: bool = False, order: tuple[int, ...] = ()
 ) -> Mapping:
@@ -115,13 +133,15 @@ def map_workload(
         serial: Whether its records come unscheduled.
         order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
     """
-    return _mapped(workload, pes, serial, order)
+    return _mapped(workload, pes, serial, order, False)
 
 
 @lru_cache(maxsize=8)
-def _mapped(workload: Workload, pes: int, serial: bool, order: tuple[int, ...]) -> Mapping:
-    """Return `map_workload`, whose arguments may be written in several ways."""
+def _mapped(
+    workload: Workload, pes: int, serial: bool, order: tuple[int, ...], direct: bool
+) -> Mapping:
+    """Return a mapping, however the arguments of its callers are written."""
     if not serial:
-        return Mapping(workload, pes, order=order)
+        return Mapping(workload, pes, None, order, direct)
     in_order = map_workload(workload, 1, order=order).places
     return Mapping(workload, pes, natural_placement(in_order, pes), order)

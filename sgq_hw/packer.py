@@ -32,7 +32,7 @@ from sgq_hw.host import (
 )
 from sgq_hw.layers import Step
 from sgq_hw.manifest import Manifest
-from sgq_hw.mapping import Mapping, map_workload
+from sgq_hw.mapping import Mapping, map_for, map_workload
 from sgq_hw.words import join_words
 
 IntArray = npt.NDArray[np.int64]
@@ -69,7 +69,7 @@ def check_fits(design: Design, bundle: Bundle) -> None:
     }
     if all(size <= getattr(design.capacity, name) for name, size in sizes.items()):
         # A graph that is too large need not be scheduled to say so.
-        mapping = map_workload(workload, design.pes, order=design.order)
+        mapping = map_for(design, workload)
         sizes["edge_words"] = mapping.edges.steps
         if design.inputs_on_chip:
             sizes["input_words"] = input_word_count(design, mapping)
@@ -89,7 +89,7 @@ def _check_slices(design: Design, workload: Workload) -> None:
     """Refuse a graph that has more nodes of some buckets than a slice of memory holds."""
     if design.buckets == 1:
         return
-    bounds = map_workload(workload, design.pes, order=design.order).bounds
+    bounds = map_for(design, workload).bounds
     starts = (0, *bounds, workload.num_nodes)
     for plan in design.region_plans:
         for part in plan.slices:
@@ -206,7 +206,7 @@ def _channel_words(design: Design, bundle: Bundle) -> Words:
 
 def edge_words(design: Design, workload: Workload) -> Words:
     """Return the edge words of a graph: one a step, a record of every processing element."""
-    mapping = map_workload(workload, design.pes, order=design.order)
+    mapping = map_for(design, workload)
     placement, columns = mapping.placement, workload.indices
     records = scheduled_records(
         mapping.edges, placement.bank[columns], placement.address[columns], workload.edge_codes,
@@ -277,7 +277,7 @@ def _graph_words(
         return pack_words(np.array([size]), 32)
     if target.kind == "edges":
         return edge_words(design, workload)
-    mapping = map_workload(workload, design.pes, serial, order=design.order)
+    mapping = map_for(design, workload, serial=serial)
     if target.kind == "inputs":
         return memory_words(layout_of(design), input_words(design, workload, mapping))
     if target.kind == "order":
@@ -301,6 +301,7 @@ def layout_of(design: Design) -> Layout:
     spec, final = design.manifest.input, design.passes[-1]
     return Layout(
         pes=design.pes,
+        direct=design.direct,
         lanes=design.lanes,
         banks=design.banks,
         stream_bits=design.stream_bits,
@@ -346,7 +347,7 @@ def load_packets(design: Design, bundle: Bundle, *, serial: bool = False) -> Bea
         words = target_words(design, bundle, target, serial=serial)
         tag = 0
         if target.kind == "graph":
-            mapping = map_workload(bundle.workload, design.pes, serial, order=design.order)
+            mapping = map_for(design, bundle.workload, serial=serial)
             tag = graph_tag(mapping.places)
         beats = to_beats(words, size)
         parts.append(
@@ -388,10 +389,10 @@ def input_packet(
         loaded: What `load_packets` loaded, if it had other inputs: its nodes keep their places.
         serial: Records are not scheduled.
     """
-    mapping = map_workload(workload, design.pes, serial, order=design.order)
+    mapping = map_for(design, workload, serial=serial)
     if loaded is not None and not serial:
-        placement = map_workload(loaded, design.pes, order=design.order).placement
-        mapping = Mapping(workload, design.pes, placement, design.order)
+        placement = map_for(design, loaded).placement
+        mapping = Mapping(workload, design.pes, placement, design.order, design.direct)
     graph = None
     if design.streamed:
         of_graph = workload if loaded is None else loaded
@@ -413,8 +414,8 @@ def reload_packet(design: Design, workload: Workload, loaded: Workload) -> Beats
     Raises:
         InputError: the inputs do not fit.
     """
-    placement = map_workload(loaded, design.pes, order=design.order).placement
-    mapping = Mapping(workload, design.pes, placement, design.order)
+    placement = map_for(design, loaded).placement
+    mapping = Mapping(workload, design.pes, placement, design.order, design.direct)
     words, limit = input_word_count(design, mapping), design.capacity.input_words
     if words > limit:
         raise InputError(

@@ -387,6 +387,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "regions": _regions(design),
         "windows": design.buckets > 1,
         "collects": design.collects,
+        "direct": design.direct,
         "passes": passes,
         "multiplier_sources": _multiplier_sources(design),
         "fifo": by_name["output_fifo"],
