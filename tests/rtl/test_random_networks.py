@@ -18,7 +18,7 @@ from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.golden.network import run as run_golden
 from sgq_hw.jobs import Job, Stalls, inference_job, marked, result_lines
 from sgq_hw.lowering import memory_order
-from sgq_hw.mapping import Mapping, map_workload
+from sgq_hw.mapping import Mapping, map_for
 from sgq_hw.packer import input_packet, output_beats, reload_packet
 from sgq_hw.registers import COUNTERS
 from sgq_hw.slices import RegionPlan, candidates
@@ -146,8 +146,8 @@ def then_other_inputs(
         loaded, x_indptr=drawn.x_indptr, x_indices=drawn.x_indices, x_codes=drawn.x_codes
     )
     trace = run_golden(bundle.network, other)
-    placement = map_workload(loaded, design.pes, order=design.order).placement
-    mapping = Mapping(other, design.pes, placement, design.order)
+    placement = map_for(design, loaded).placement
+    mapping = Mapping(other, design.pes, placement, design.order, design.direct)
     final = design.passes[-1]
     stream = reload_packet(design, other, loaded).lines()
     stream += marked(input_packet(design, other, loaded))
