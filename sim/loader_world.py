@@ -155,7 +155,7 @@ class World:
             assert self.plan is not None
             if not self.left and not self.plan.partial:
                 self.report_at = bench.cycles + int(rng.integers(1, 4))
-        if bench.read("payload_partial") and not report:
+        if self.info["payload"] and bench.read("payload_partial") and not report:
             assert self.plan is not None
             assert self.plan.partial, "no beat is partial"
             assert not self.left, "beats before the partial one were not taken"

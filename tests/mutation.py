@@ -20,7 +20,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 from jinja2 import FunctionLoader
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +34,7 @@ from tests.rtl import (
     test_bank_crossbar,
     test_bus_model,
     test_combination_unit,
+    test_degree_window,
     test_feature_buffer,
     test_input_reader,
     test_input_unpacker,
@@ -163,6 +163,7 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "bank_crossbar one": ("icarus", lambda: test_bank_crossbar.job(1)),
     "combination_unit": ("icarus", lambda: test_combination_unit.job("pe2-lanes3-deep")),
     "combination_unit dense": ("icarus", lambda: test_combination_unit.job("pe2-dense")),
+    "degree_window": ("icarus", lambda: test_degree_window.job("four")),
     "feature_buffer": ("icarus", lambda: test_feature_buffer.job("pe2-lanes3")),
     "input_reader": ("icarus", lambda: test_input_reader.job("pes4")),
     "input_unpacker words": ("icarus", lambda: test_input_unpacker.job("pes2", 4)),
@@ -170,18 +171,22 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "mac_array": ("icarus", lambda: test_mac_array.job("pe2-lanes5-edge", 4)),
     "mac_array one": ("icarus", lambda: test_mac_array.job("pe1-lanes1-binary", 4)),
     "output_buffer": ("icarus", lambda: test_output_buffer.job("chunks")),
+    "output_buffer one": ("icarus", lambda: test_output_buffer.job("alone")),
     "output_stream": ("icarus", lambda: test_output_stream.job("short-end")),
     "pass_sequencer": ("icarus", lambda: test_pass_sequencer.job("two-layers")),
     "pass_sequencer bias": ("icarus", lambda: test_pass_sequencer.job("three-layers")),
+    "pass_sequencer windows": ("icarus", lambda: test_pass_sequencer.job("windows")),
     "performance_counters": ("icarus", lambda: test_performance_counters.job(16, 5)),
     "ram": ("icarus", lambda: test_ram.job(8, 16)),
     "requantize": ("icarus", lambda: test_requantize.job("lanes3")),
+    "requantize windows": ("icarus", lambda: test_requantize.job("windows2")),
     "rom": ("icarus", lambda: test_rom.job(16, 64)),
     "schedule_checker": ("icarus", lambda: test_schedule_checker.job(4)),
     "schedule_checker one": ("icarus", lambda: test_schedule_checker.job(1)),
     "serial_expander": ("icarus", lambda: test_serial_expander.job("pes2-signed", 10)),
     "stream_loader": ("icarus", lambda: test_stream_loader.job("64")),
     "stream_loader 32": ("icarus", lambda: test_stream_loader.job("32-edge-values")),
+    "stream_loader windows": ("icarus", lambda: test_stream_loader.job("windows")),
     "stream_register": ("icarus", lambda: test_stream_register.job(32)),
     "ports one, interrupt": ("icarus", _ports(1, "the_interrupt_follows_the_result")),
     "ports four, slots": ("verilator", _ports(4, "twenty_back_to_back")),
@@ -212,9 +217,7 @@ def complaint_of(bench: str, folder: Path) -> str:
     if bench in BENCHES:
         simulator, job = BENCHES[bench]
         return failure_of(job(), simulator, folder)[0]
-    builds = test_random_networks.BUILDS
-    rng = np.random.default_rng([2026, list(builds).index(bench)])
-    generated = test_random_networks.build(rng, builds[bench], folder)
+    rng, generated = test_random_networks.named_build(bench, folder)
     _check_sources(generated.sources)
     try:
         test_random_networks.run_draws(rng, generated, test_random_networks.DRAWS)

@@ -6,7 +6,7 @@ import pytest
 
 from sgq_hw.render import MEMORY_TEMPLATES, UNITS
 from tests.mutation import BENCHES, Mutant, read_mutants, try_mutant
-from tests.rtl.test_random_networks import BUILDS
+from tests.rtl.test_random_networks import BUILDS, TAQ_BUILDS
 
 MUTANTS = read_mutants()
 QUICK = [mutant for mutant in MUTANTS if mutant.quick]
@@ -22,7 +22,7 @@ def test_every_template_has_mutants(repository_root: Path) -> None:
         assert mutant.old != mutant.new
         assert mutant.why
         assert mutant.benches
-        assert all(bench in BENCHES or bench in BUILDS for bench in mutant.benches)
+        assert all(bench in {*BENCHES, *BUILDS, *TAQ_BUILDS} for bench in mutant.benches)
 
 
 @pytest.mark.parametrize("mutant", QUICK, ids=lambda mutant: mutant.template)
