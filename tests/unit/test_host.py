@@ -16,7 +16,7 @@ from sgq_hw.design import Design
 from sgq_hw.generate import GeneratedDesign, design_for, generate
 from sgq_hw.golden.network import input_matrix
 from sgq_hw.host import Accelerator, AcceleratorError, Layout, Transport
-from sgq_hw.mapping import map_workload
+from sgq_hw.mapping import map_for, map_workload
 from sgq_hw.packer import input_packet, layout_of, load_packets, output_beats
 from sgq_hw.registers import constant_values, register_map
 from sgq_hw.schedule import Schedule, check_schedule
@@ -204,7 +204,7 @@ def test_streamed_graphs_are_taken_out_of_the_packets(
     layout, workload = layout_of(design), bundle.workload
     load, inference = load_packets(design, bundle), input_packet(design, workload)
     graph = host.graph_words(layout, load, inference)
-    mapping = map_workload(workload, pes, order=design.order)
+    mapping = map_for(design, workload)
     assert np.array_equal(host.graph_places(layout, load), mapping.places)
     packed = host.pack_sparse(
         layout, host.graph_places(layout, load), workload.x_indptr, workload.x_indices,
@@ -226,7 +226,7 @@ def test_inputs_go_where_the_nodes_of_degree_buckets_lie(form: dict[str, Any]) -
     )
     design = design_for(bundle, lanes=4, **form)
     layout, workload = layout_of(design), bundle.workload
-    mapping = map_workload(workload, design.pes, order=design.order)
+    mapping = map_for(design, workload)
     places = host.graph_places(layout, load_packets(design, bundle))
     assert np.array_equal(places, mapping.places)
     assert not np.array_equal(places, np.arange(workload.num_nodes))

@@ -252,6 +252,7 @@ class Loading:
     stream_bits: int
     packets: list[Packet]
     order: tuple[int, ...]
+    direct: bool
 
     @property
     def banks(self) -> int:
@@ -366,7 +367,9 @@ def check_graph(loading: Loading) -> None:
     wanted = operand_rows(
         csr_rows(workload.indptr, workload.indices, workload.edge_codes), operands
     )
-    assert found == {place: wanted[node] for node, place in enumerate(places)}
+    # One processing element takes records in the user's order, wherever their nodes lie.
+    row_places = [(node, 0) for node in range(nodes)] if loading.direct else places
+    assert found == {place: wanted[node] for node, place in enumerate(row_places)}
     for number, table in enumerate(manifest.node_tables):
         factors = workload.node_tables[table.name].tolist()
         loaded = loading.words(4, number, table.bits)
@@ -378,7 +381,9 @@ def test_load_packets(index: int) -> None:
     """Constants, weights, channels, graph, edges and tables, in this order and nothing else."""
     bundle, design = case(index)
     packets = packets_of(load_packets(design, bundle), design.stream_bits)
-    loading = Loading(bundle, design.pes, design.lanes, design.stream_bits, packets, design.order)
+    loading = Loading(
+        bundle, design.pes, design.lanes, design.stream_bits, packets, design.order, design.direct
+    )
     for check in (check_constants, check_weights, check_channels, check_graph):
         check(loading)
     assert not loading.packets
@@ -396,7 +401,8 @@ def test_input_packet(index: int, sparse_input: bool) -> None:
     loads = packets_of(load_packets(design, bundle), stream_bits)
     order = [word for packet in loads if packet.type == 7 for word in packet.beats]
     order = order or list(range(workload.num_nodes))
-    places = [divmod(place, pes) for place in order]
+    # One processing element takes records in the user's order, wherever their nodes lie.
+    places = [divmod(place, pes) for place in (range(len(order)) if design.direct else order)]
     (packet,) = packets_of(input_packet(design, workload), stream_bits)
     assert (packet.type, packet.index, packet.tag) == (16, 0, tag_of(order))
     value_bits = 0 if spec.bits == 1 else spec.bits
