@@ -234,8 +234,22 @@ def inverse_norms(features: IntArray, magnitude: int, bits: int = NORM_BITS) -> 
     check_range(features, -magnitude, magnitude, "attention: feature code")
     largest_exponent = _norm_exponent_bound(features.shape[1], magnitude)
     check_bound(2 * (bits - 1 + largest_exponent) + 2, "attention: dividend of the inverse norm")
-    squares = np.einsum("nc,nc->n", features, features)
+    return inverse_norm(np.einsum("nc,nc->n", features, features), bits)
+
+
+def inverse_norm(squares: IntArray, bits: int = NORM_BITS) -> InverseNorms:
+    """Compute reciprocal norms from sums of squares, as `inverse_norms` says.
+
+    Args:
+        squares: Non-negative sums n, int64 [nodes].
+        bits: Width of a mantissa, at least 2.
+
+    Raises:
+        BoundError: an intermediate above 62 bits.
+    """
     exponent = (_bit_length(squares) + 1) >> 1
+    largest_exponent = int(exponent.max(initial=0))
+    check_bound(2 * (bits - 1 + largest_exponent) + 2, "attention: dividend of the inverse norm")
     dividend = np.int64(1) << (2 * (bits - 1 + exponent))
     root = _square_root(dividend // np.maximum(squares, 1))
     mantissa = np.where(squares > 0, saturate(root, bits, signed=False), 0)
@@ -350,6 +364,18 @@ def attention_table(
     return AttentionTable(np.array(codes, np.int64), shift, bits)
 
 
+def exponential(differences: IntArray, table: AttentionTable) -> IntArray:
+    """Return `T[round_shift(max(d, 0), index_shift)]`, 0 beyond the table.
+
+    Args:
+        differences: d, a row's bound less a logit, int64, any shape.
+        table: Exponentials.
+    """
+    index = round_shift(np.maximum(differences, 0), table.index_shift)
+    codes: IntArray = np.append(table.codes, 0)[np.minimum(index, len(table.codes))]
+    return codes
+
+
 def attention_weights(
     indptr: IntArray, logits: IntArray, bounds: IntArray, table: AttentionTable
 ) -> AttentionWeights:
@@ -364,9 +390,7 @@ def attention_weights(
         bounds: Upper bounds of each row's logits, on their grid, int64 [rows, heads].
         table: Exponentials; an index beyond them has weight 0.
     """
-    difference = np.maximum(bounds[_row_of(indptr)] - logits, 0)
-    index = np.minimum(round_shift(difference, table.index_shift), len(table.codes))
-    codes = np.append(table.codes, 0)[index]
+    codes = exponential(bounds[_row_of(indptr)] - logits, table)
     lost = reduce_rows(indptr, codes, np.maximum)[np.diff(indptr) > 0] == 0
     return AttentionWeights(codes, int(np.count_nonzero(lost)))
 
@@ -459,6 +483,31 @@ def attention_bound(
     total_bits = signed_bits(-total, total)
     check_bound(total_bits, "attention: num * R + bias")
     return AttentionBound(exponent, numerator_bits, total_bits)
+
+
+def epilogue_bits(magnitude: int, bias_bits: int, shift: int) -> tuple[int, int]:
+    """Bound what the `attention_epilogue` unit rounds: it shifts by e before it adds the bias.
+
+    `sat((num * R + (bias << e) + half) >> (S + e))` is exactly
+    `sat((((2 * num * R) >> e) + 2 * bias + (1 << S)) >> (S + 1))`: all summands but the first are
+    whole, so that the fraction that is cut from it cannot carry.
+
+    Args:
+        magnitude: Declared largest absolute feature code.
+        bias_bits: Two's complement width of the bias; 0 without one.
+        shift: Largest S, with the exponent of a window.
+
+    Returns:
+        Two's complement widths of `(2 * num * R) >> e` and of the sum that is rounded.
+
+    Raises:
+        BoundError: a width above 62 bits.
+    """
+    aligned = magnitude << (RECIPROCAL_SHIFT + 1)
+    total = aligned + ((1 << bias_bits) if bias_bits else 0) + (1 << shift)
+    total_bits = signed_bits(-total, total)
+    check_bound(total_bits, "attention: aligned mean")
+    return signed_bits(-aligned, aligned), total_bits
 
 
 def attention_sums(

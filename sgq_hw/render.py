@@ -54,6 +54,17 @@ UNITS = (
 
 MEMORY_TEMPLATES = ("ram", "rom")
 
+STAND_ALONE: dict[str, bool] = {
+    "attention_epilogue": False,
+    "elu": True,
+    "exponential": True,
+    "inverse_norm": False,
+    "leaky_slope": False,
+    "reciprocal": False,
+}
+"""Units that are rendered from their parameters alone (`render_unit`), and whether they have a
+memory. No design has them yet."""
+
 
 class RomGraph(NamedTuple):
     """The sizes of a baked-in graph.
@@ -446,6 +457,17 @@ def addend_parameters(design: Design, factor: int) -> dict[str, int]:
     }
 
 
+def _text(template: str, module: str, bundle_hash: str, names: dict[str, Any]) -> str:
+    """Render one module of one template."""
+    unit = {
+        "module": module,
+        "template": f"{template}.v.j2",
+        "version": __version__,
+        "bundle_hash": bundle_hash,
+    }
+    return environment().get_template(f"{template}.v.j2").render(names, unit=unit)
+
+
 def render(
     design: Design,
     bundle_hash: str,
@@ -466,7 +488,6 @@ def render(
     Returns:
         File name to Verilog text.
     """
-    env = environment()
     context = _context(design, rom_graph)
     if addend_factor:
         values = {**parameters(design), **addend_parameters(design, addend_factor)}
@@ -483,11 +504,27 @@ def render(
         _, kind, style = module.split("_")
         jobs.append((kind, module, {"style": style}))
     for template, module, names in jobs:
-        names["unit"] = {
-            "module": module,
-            "template": f"{template}.v.j2",
-            "version": __version__,
-            "bundle_hash": bundle_hash,
-        }
-        result[f"{module}.v"] = env.get_template(f"{template}.v.j2").render(names)
+        result[f"{module}.v"] = _text(template, module, bundle_hash, names)
+    return result
+
+
+def render_unit(
+    name: str, values: dict[str, int], bundle_hash: str = "unit", style: str = "auto"
+) -> dict[str, str]:
+    """Render a unit from its parameters, without a design that has it.
+
+    Args:
+        name: One of `STAND_ALONE`.
+        values: Every parameter that its template uses.
+        bundle_hash: Written into the header.
+        style: `ram_style` of its memory, if it has one.
+
+    Returns:
+        File name to Verilog text, the memory included.
+    """
+    module, memory = f"sgq_{name}", f"sgq_ram_{style}"
+    context = {"p": SimpleDict(values), "memory": memory}
+    result = {f"{module}.v": _text(name, module, bundle_hash, context)}
+    if STAND_ALONE[name]:
+        result[f"{memory}.v"] = _text("ram", memory, bundle_hash, {"style": style})
     return result

@@ -15,8 +15,10 @@ from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.graphs import load_graph
 from sgq_hw.quantize.config import make_taq, uniform_config, with_taq
 from sgq_hw.quantize.pipeline import quantize
+from sgq_hw.render import render_unit
 from sgq_hw.sim.runner import find_icarus, find_verilator
 from sgq_hw.train import train
+from tests.rtl import attention_units
 
 OPTIONS: dict[str, dict[str, object]] = {
     "lanes5": {"lanes": 5},
@@ -138,6 +140,29 @@ def test_block_ram_is_inferred_and_equals_the_budget(generated: GeneratedDesign)
         for memory in generated.design.memories
         if memory.role == "feature"
     )
+
+
+@pytest.mark.parametrize("name", list(attention_units.UNITS))
+def test_stand_alone_units_have_no_complaint(name: str, tmp_path: Path) -> None:
+    unit, parameters = attention_units.UNITS[name]
+    texts, top = render_unit(unit, parameters), f"sgq_{unit}"
+    for file, text in texts.items():
+        (tmp_path / file).write_text(text)
+    verilator, icarus = find_verilator(), find_icarus()
+    said = output(
+        [str(verilator.executable), "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--quiet",
+         "--top-module", top, *texts],
+        tmp_path, verilator.environment(),
+    )  # fmt: skip
+    said += output(
+        [str(icarus.executable), "-g2005", "-Wall", "-t", "null", "-s", top, *texts], tmp_path
+    )
+    said += yosys(
+        f"read_verilog {' '.join(texts)}; hierarchy -check -top {top}; proc; check -assert",
+        tmp_path,
+    )
+    assert "Warning" not in said
+    assert "warning" not in said
 
 
 def blocks(design: Design) -> dict[str, int]:

@@ -23,6 +23,7 @@ from sgq_hw.golden.attention_unit import (
     attention_weights,
     elu,
     elu_table,
+    epilogue_bits,
     fitting_norm_bits,
     gat_bounds,
     gat_logits,
@@ -572,6 +573,27 @@ def test_bounds_are_tight_for_extreme_operands() -> None:
 def test_wide_means_are_refused(arguments: tuple[int, int, int, int, int], what: str) -> None:
     with pytest.raises(BoundError, match=what):
         attention_bound(*arguments)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_shifting_before_the_bias_is_exact(data: st.DataObject) -> None:
+    """What the `attention_epilogue` unit does, with the widths that it is built for."""
+    magnitude, den = data.draw(st.integers(1, 300)), data.draw(st.integers(0, 1 << 20))
+    num = data.draw(st.integers(-magnitude * den, magnitude * den))
+    bias_bits, shift = data.draw(st.integers(0, 26)), data.draw(st.integers(0, 20))
+    limit = 1 << bias_bits >> 1
+    bias = data.draw(st.integers(-limit, max(limit - 1, 0)))
+    (e,), (factor,) = (part.tolist() for part in reciprocals(np.array([den])))
+    aligned = 2 * num * factor >> e
+    total = aligned + 2 * bias + (1 << shift)
+    assert total >> (shift + 1) == (num * factor + (bias << e) + (1 << (shift + e) >> 1)) >> (
+        shift + e
+    )
+    aligned_bits, total_bits = epilogue_bits(magnitude, bias_bits, shift)
+    assert aligned.bit_length() < aligned_bits
+    assert total.bit_length() < total_bits
+    assert aligned_bits <= magnitude.bit_length() + 17
 
 
 def test_wide_reciprocals_are_refused() -> None:
