@@ -11,8 +11,11 @@ from sgq_hw.errors import InputError
 from sgq_hw.formats import Key, Multiplier, Window
 from sgq_hw.golden.bounds import StageBound, stage_bounds
 from sgq_hw.golden.fixed_point import BoundError, code_range
-from sgq_hw.layers import GcnLayer
+from sgq_hw.layers import GcnLayer, GinLayer, LinearLayer
 from sgq_hw.manifest import Manifest
+
+BUILT_LAYERS = (GcnLayer, GinLayer, LinearLayer)
+"""Layers whose stages each read what the stage before wrote; the others need more hardware."""
 
 Front = Literal["combine_stream", "combine_buffer", "aggregate"]
 
@@ -201,9 +204,10 @@ def memory_order(manifest: Manifest) -> tuple[int, ...]:
 def _refuse_unbuilt(manifest: Manifest) -> None:
     """Refuse what the golden model computes but no hardware unit yet."""
     for index, layer in enumerate(manifest.layers):
-        if not isinstance(layer, GcnLayer):
+        if not isinstance(layer, BUILT_LAYERS):
+            built = ", ".join(kind.kind for kind in BUILT_LAYERS)
             raise InputError(
-                f"layers[{index}].kind: no hardware for '{layer.kind}' layers yet, only for gcn"
+                f"layers[{index}].kind: no hardware for '{layer.kind}' layers yet, only for {built}"
             )
     final = manifest.steps()[-1]
     if final.epilogue.output.windows:

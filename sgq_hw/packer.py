@@ -182,7 +182,7 @@ def _weight_codes(design: Design, bundle: Bundle) -> IntArray:
                 design, bundle.network.weights[step.key], step.weight_stride * design.banks
             )
             for step in design.passes
-            if step.stage == "combine"
+            if step.front != "aggregate"
         ]
     )
 

@@ -11,7 +11,7 @@ from sgq_hw.bundle import save_bundle
 from sgq_hw.cosim import CosimResult, cosim
 from sgq_hw.generate import generate
 from sgq_hw.graphs import Graph, load_graph
-from sgq_hw.quantize.config import make_taq, uniform_config, with_taq
+from sgq_hw.quantize.config import kinds_for, make_taq, uniform_config, with_taq
 from sgq_hw.quantize.pipeline import quantize
 from sgq_hw.throughput import arrays_of, predict
 from sgq_hw.train import TrainedModel, train
@@ -27,10 +27,13 @@ class Case:
     norm: Literal["factored", "edge"] = "factored"
     bits: int = 4
     taq: tuple[int, ...] = ()
+    model: str = "gcn"
+    hidden: int = 16
 
     def __str__(self) -> str:
         taq = "-taq" + "".join(map(str, self.taq)) if self.taq else ""
-        return f"{self.graph}-{self.pes}x{self.lanes}-{self.norm}-{self.bits}{taq}"
+        model = "" if self.model == "gcn" else f"{self.model}{self.hidden}-"
+        return f"{model}{self.graph}-{self.pes}x{self.lanes}-{self.norm}-{self.bits}{taq}"
 
 
 TAQ_SPLITS, TAQ_BITS = (4, 8, 16), (8, 4, 2, 1)
@@ -40,6 +43,7 @@ SMALL = [
     Case("citeseer", 8, 8, "edge"),
     Case("cora", 1, 16, taq=TAQ_BITS),
     Case("cora", 2, 8, taq=TAQ_BITS),
+    Case("cora", 4, 4, model="gin"),
 ]
 BITS = [
     Case(graph, pes, lanes, norm, bits)
@@ -53,9 +57,16 @@ ARRAYS = [
     for graph in ("cora", "citeseer", "dblp", "amazon_computers")
     for pes, lanes in ((1, 16), (2, 8), (8, 8), (16, 16), (32, 8))
 ]
+GIN = [
+    Case("cora", 2, 8, model="gin", hidden=64),
+    Case("dblp", 2, 8, model="gin", hidden=64),
+    Case("amazon_computers", 8, 8, model="gin", hidden=64),
+    Case("cora", 1, 16, model="gin", taq=TAQ_BITS),
+    Case("citeseer", 2, 8, model="gin", taq=TAQ_BITS),
+]
 USEFUL = {16: 0.90, 64: 0.90, 256: 0.85}
 """Share of slots that must be useful in the best array of so many slots."""
-_TRAINED: dict[str, TrainedModel] = {}
+_TRAINED: dict[tuple[str, str, int], TrainedModel] = {}
 
 
 def graph_of(name: str) -> Graph:
@@ -64,12 +75,14 @@ def graph_of(name: str) -> Graph:
 
 def run(case: Case, folder: Path) -> CosimResult:
     graph = graph_of(case.graph)
-    if case.graph not in _TRAINED:
-        _TRAINED[case.graph] = train(graph, epochs=20)
-    trained = _TRAINED[case.graph]
-    config = uniform_config(case.bits, trained.num_layers, case.norm)
+    key = case.graph, case.model, case.hidden
+    if key not in _TRAINED:
+        _TRAINED[key] = train(graph, model=case.model, hidden=case.hidden, epochs=20)
+    trained = _TRAINED[key]
+    kinds = kinds_for(trained, graph)
+    config = uniform_config(case.bits, kinds, case.norm)
     if case.taq:
-        config = with_taq(config, ("gcn",) * trained.num_layers, make_taq(TAQ_SPLITS, case.taq))
+        config = with_taq(config, kinds, make_taq(TAQ_SPLITS, case.taq))
     bundle = quantize(trained, graph, config)
     save_bundle(folder / "bundle.npz", bundle)
     generated = generate(folder / "bundle.npz", folder / "rtl", pes=case.pes, lanes=case.lanes)
@@ -123,13 +136,19 @@ def test_arrays(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> N
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("case", GIN, ids=str)
+def test_gin(case: Case, tmp_path: Path, data_folder: Path) -> None:
+    check_slots(run(case, tmp_path))
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("slots", USEFUL)
 @pytest.mark.parametrize("graph", ["cora", "citeseer", "pubmed_topology"])
 def test_nine_slots_of_ten_are_useful(
     graph: str, slots: int, tmp_path: Path, data_folder: Path
 ) -> None:
     trained = train(graph_of(graph), epochs=20)
-    _TRAINED[graph] = trained
+    _TRAINED[graph, "gcn", 16] = trained
     bundle = quantize(trained, graph_of(graph), uniform_config(4, trained.num_layers))
     best = arrays_of(bundle, slots)[0].design
     result = run(Case(graph, best.pes, best.lanes), tmp_path)
