@@ -400,4 +400,5 @@ def test_generate_names_the_kind(kind: str) -> None:
 
 def test_generate_refuses_windows_of_the_result() -> None:
     head = edited(manifest("gcn", "gcn"), "layers.1.aggregate.output", TAQ)
-    assert lowered(parse_manifest(head)).startswith("layers[1].aggregate.output.windows: the result")
+    message = lowered(parse_manifest(head))
+    assert message.startswith("layers[1].aggregate.output.windows: the result of a network leaves")
