@@ -148,7 +148,7 @@ def _percent(share: tuple[int, int]) -> str:
 
 
 def _signal(what: str) -> str:
-    return re.sub(r"[\[:].*", "", what)
+    return re.sub(r"\[\d+\]|:.*", "", what)
 
 
 def report(units: dict[str, Unit]) -> str:
