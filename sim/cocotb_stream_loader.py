@@ -241,7 +241,7 @@ async def an_error_in_a_running_inference(dut: Any) -> None:
     followers: list[list[Packet]] = [[inference, inference], [unknown, inference], loads[:1], []]
     for turn in range(120):
         group = [inference, *followers[turn % 4]]
-        world.endless = True
+        world.endless, world.eager = True, turn % 8 < 4
         want = world.begin(group, ("none", "p50")[turn // 4 % 2], (0.0, 0.5)[turn // 8 % 2])
         # A packet that waits behind the running inference is not seen by the model's order.
         world.model.error = ERR_NONE
@@ -264,9 +264,14 @@ async def an_error_in_a_running_inference(dut: Any) -> None:
 
 @cocotb.test(stage=QUICK)
 async def packets_that_no_draw_finds(dut: Any) -> None:
-    """No words: in a load packet before there is a graph, and in an inference."""
+    """No words: in a load packet before there is a graph, and in an inference. Headers alone."""
     world, loads, inference = await begin(dut)
     info = world.info
+    alone = [(0xFF, 0)] * (world.model.header_beats - 1) + [(0xFF, 1)]
+    # The second is drained behind the error of the first.
+    await world.send([Packet(alone), Packet(alone), inference])
+    assert world.model.error == ERR_HEADER
+    await world.clear()
     if not world.loads:
         await world.send([packet_of(info, {"type": 2, "index": 0, "bits": 64}, [1, 2])])
         assert world.model.error == ERR_HEADER

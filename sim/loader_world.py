@@ -50,6 +50,7 @@ class World:
         held: Cycles in which a beat waited while an inference was computed.
         payload_stalls: Cycles in which the unpacker kept a beat waiting.
         endless: Whether a running inference never ends.
+        eager: Whether payloads are taken before their inference is.
     """
 
     def __init__(self, dut: Any) -> None:
@@ -63,6 +64,7 @@ class World:
         self.model = LoaderModel(self.info)
         self.stall = 0.0
         self.endless = False
+        self.eager = True
         self.codes: Counter[int] = Counter()
         self.held = self.payload_stalls = 0
         self.forget()
@@ -105,9 +107,11 @@ class World:
         bench, rng = self.bench, self.rng
         now = bench.cycles + 1
         assert now < self.deadline, "nothing moves any more"
-        # What comes before a partial beat may be taken while the inference still waits.
-        holed = self.plan is not None and self.plan.partial
-        wanted = holed or (self.left and self.started == self.core_taken)
+        # A payload may be taken while its inference still waits, but fails only after that.
+        plan = self.plan
+        holed = plan is not None and plan.partial
+        early = self.eager and plan is not None and plan.code == ERR_NONE
+        wanted = holed or (self.left and (early or self.started == self.core_taken))
         ready = bool(wanted) and rng.random() >= self.stall
         report = self.report_at == now
         code = self.plan.code if self.plan else ERR_NONE

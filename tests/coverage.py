@@ -17,12 +17,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from jinja2 import FunctionLoader
+from jinja2 import BaseLoader, Environment, FunctionLoader
 
-from sgq_hw.render import environment
+from sgq_hw.render import MEMORY_TEMPLATES, UNITS, environment
 from sgq_hw.sim.runner import COVERAGE_VARIABLE
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+MARKED = frozenset(f"{name}.v.j2" for name in (*UNITS, *MEMORY_TEMPLATES))
 MARK = re.compile(r" *//@(\d+)$")
 TAGS = re.compile(r"\{%.*?%\}|\{#.*?#\}")
 POINT = re.compile(r"^C '(.*)' (\d+)$")
@@ -40,18 +41,25 @@ def marked(text: str) -> str:
     return "\n".join(result)
 
 
+def marking(env: Environment) -> BaseLoader:
+    """Return the loader of an environment, but with marked templates of Verilog."""
+    loader = env.loader
+    assert loader is not None
+
+    def load(name: str) -> str:
+        text = loader.get_source(env, name)[0]
+        return marked(text) if name in MARKED else text
+
+    return FunctionLoader(load)
+
+
 @pytest.hookimpl
 def pytest_configure() -> None:
     """Mark all lines that are rendered from now on."""
     if COVERAGE_VARIABLE not in os.environ:
         raise pytest.UsageError(f"set {COVERAGE_VARIABLE} to the folder of the counts")
     env = environment()
-    loader = env.loader
-    assert loader is not None
-    env.loader = FunctionLoader(
-        lambda name: marked(loader.get_source(env, name)[0])
-        if name.endswith(".v.j2") and name != "sgq_tb.v.j2" else loader.get_source(env, name)[0]
-    )  # fmt: skip
+    env.loader = marking(env)
 
 
 Key = tuple[int, str, str, int]
@@ -148,7 +156,7 @@ def _percent(share: tuple[int, int]) -> str:
 
 
 def _signal(what: str) -> str:
-    return re.sub(r"[\[:].*", "", what)
+    return re.sub(r"\[\d+\]|:.*", "", what)
 
 
 def report(units: dict[str, Unit]) -> str:

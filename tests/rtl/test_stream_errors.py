@@ -1,6 +1,7 @@
 """Broken packets and records: a sticky code, the rest drained, and the next inference is right."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.rtl.broken_packets import (
     Lines,
     Operands,
     Packets,
+    set_last,
 )
 
 NODES, FEATURES = 34, 12
@@ -153,6 +155,31 @@ def test_broken_records(generated: GeneratedDesign, stalls: str) -> None:
     cut = any(report.beats and report.error for report in reports.values())
     one_layer = len(generated.design.passes) == 2
     assert cut == (one_layer and not generated.design.collects)
+
+
+@pytest.mark.parametrize("pes", [1, 4])
+def test_complete_rows_are_too_few_or_too_many(pes: int, tmp_path: Path) -> None:
+    """The packet is right in itself: as many words as its header says, and TLAST with the last."""
+    bundle = random_bundle(
+        np.random.default_rng(6), layers=1, nodes=NODES, features=FEATURES, classes=5,
+        graph="random", inputs="multi-bit", input_bits=3, self_loops=False, max_bits=5,
+    )  # fmt: skip
+    save_bundle(tmp_path / "q.npz", bundle)
+    generated = generate(
+        tmp_path / "q.npz", tmp_path / "rtl", sparse_input=False, lanes=4, pes=pes, stream_bits=32
+    )
+    plan = Plan(generated, STALLS["smooth"])
+    plan.works("loading", plan.good.stream)
+    packet, design = plan.packets.of("inference"), generated.design
+    words, header = plan.packets.count(packet), plan.packets.header
+    for more in (-FEATURES, -1, 1, FEATURES):
+        beats = -(-(words + more) // design.words_per_beat) * design.beats_per_word
+        payload = [set_last(line, False) for line in packet[header:] * 2][:beats]
+        broken = [*packet[:header], *payload[:-1], set_last(payload[-1], True)]
+        broken = plan.packets.with_count(broken, words + more)
+        plan.fails(f"{more} words", [*broken, *plan.inference], "ERR_ROW_COUNT")
+        plan.works(f"{more} words", plan.inference)
+    plan.run()
 
 
 def test_an_error_in_the_next_inference_leaves_the_running_one_alone(
