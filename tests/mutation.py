@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             verdict.mutant.template, verdict.mutant.edit[:SHOWN],
             verdict.killed_by or f"NOT KILLED: {verdict.reason[:SHOWN]}", f"{verdict.seconds:.1f}",
         )  # fmt: skip
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, highlight=False, width=140)
     console.print(table)
     broken = {bench: said for bench, said in pristine.items() if said}
     killed = sum(bool(verdict.killed_by) for verdict in verdicts)
