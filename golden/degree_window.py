@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sgq_hw.golden.feature_buffer import positions
 from sgq_hw.golden.fixed_point import IntArray
 
 
@@ -41,10 +42,10 @@ def degree_window(
         exponents: Exponent of the window of each position; all 0 in a pass without windows.
         limits: Lowest and highest code of each position.
     """
-    position = np.searchsorted(np.asarray(bounds, np.int64), places, side="right")
+    position = positions(places, bounds)
     low, high = np.asarray(limits, np.int64).T
     return RowWindows(
-        position.astype(np.int64),
+        position,
         shift + np.asarray(exponents, np.int64)[position],
         low[position],
         high[position],

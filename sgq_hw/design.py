@@ -5,6 +5,7 @@ Templates, packer, cycle model and memory budget all read this object, so they c
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from sgq_hw.errors import InputError
 from sgq_hw.formats import MAX_SHIFT
@@ -122,6 +123,20 @@ class Memory:
     def module(self) -> str:
         """Verilog module."""
         return f"sgq_{'rom' if self.rom else 'ram'}_{self.style}"
+
+
+class SliceLimit(NamedTuple):
+    """Rows that a bank has for the nodes of some positions, in the slice with the fewest.
+
+    Attributes:
+        first: First position.
+        end: Position after the last one.
+        rows: Rows.
+    """
+
+    first: int
+    end: int
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +388,21 @@ class Design:
             )
             for region in self.program.regions
         )  # fmt: skip
+
+    @cached_property
+    def slice_limits(self) -> tuple[SliceLimit, ...]:
+        """What limits a graph beside its number of nodes: the slices that it could overflow."""
+        rows: dict[tuple[int, int], int] = {}
+        for plan in self.region_plans:
+            for part in plan.slices:
+                key = part.first, part.end
+                rows[key] = min(part.rows, rows.get(key, part.rows))
+        # Where there are rows for all nodes, their number limits them.
+        return tuple(
+            SliceLimit(*key, count)
+            for key, count in sorted(rows.items())
+            if count * self.banks < self.capacity.nodes
+        )
 
     def _region_memories(self) -> list[Memory]:
         if self.buckets == 1:

@@ -187,8 +187,7 @@ def _collecting(design: Design) -> Amount:
                 memory.width, memory.depth, DEFAULT_FAMILY, rom=memory.rom, style=memory.style
             )
             bits += memory.bits
-            if cells.resource_type == block_resource(DEFAULT_FAMILY):
-                blocks += cells.units
+            blocks += cells.blocks
     return Amount(bits, blocks, 0)
 
 

@@ -12,9 +12,10 @@ from sgq_hw.cycles import inference_cycles
 from sgq_hw.design import Design, make_design
 from sgq_hw.errors import InputError
 from sgq_hw.mapping import map_for
+from sgq_hw.slices import DEFAULT_FAMILY
 
-BLOCK_FAMILY, BLOCK_NAME = "xc7", "RAMB36"
-"""Family whose block RAM decides, and what it is called: AMD 7-series."""
+BLOCK_NAME = "RAMB36"
+"""What people call the block RAM of the family that decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,11 @@ class InputChoice:
 def _form(design: Design, bundle: Bundle) -> InputForm:
     memory = design.memory("input_memory")
     mapped = map_memory(
-        memory.width, memory.depth, BLOCK_FAMILY, rom=memory.rom, style=memory.style
+        memory.width, memory.depth, DEFAULT_FAMILY, rom=memory.rom, style=memory.style
     )
-    blocks = mapped.units if mapped.kind == "block" else Fraction(0)
-    return InputForm(design, memory.bits, blocks, inference_cycles(design, bundle.workload))
+    return InputForm(
+        design, memory.bits, mapped.blocks, inference_cycles(design, bundle.workload)
+    )
 
 
 def _other_design(design: Design, bundle: Bundle) -> Design:

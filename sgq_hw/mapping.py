@@ -10,6 +10,7 @@ import numpy as np
 
 from sgq_hw.bundle import Workload
 from sgq_hw.fields import IntArray
+from sgq_hw.golden.feature_buffer import positions
 from sgq_hw.schedule import Placement, Schedule, num_banks, place_rows, schedule_rows
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ class Mapping:
         self.bounds: tuple[int, ...] = tuple(np.cumsum(sizes)[:-1].tolist())
         self._placement = placement
         if placement is not None:
-            lie_at = np.searchsorted(np.array(self.bounds, np.int64), self.places, side="right")
-            if not np.array_equal(lie_at, self.positions):
+            if not np.array_equal(positions(self.places, self.bounds), self.positions):
                 raise ValueError(f"{workload.name}: the nodes do not lie bucket after bucket")
 
     @cached_property
@@ -120,6 +120,12 @@ def _positions(workload: Workload, order: tuple[int, ...]) -> IntArray:
 def map_for(design: "Design", workload: Workload, *, serial: bool = False) -> Mapping:
     """Return the mapping of a workload on a design; the last ones are kept."""
     return _mapped(workload, design.pes, serial, design.order, design.direct)
+
+
+def map_onto(design: "Design", workload: Workload, loaded: Workload) -> Mapping:
+    """Return the mapping of other inputs on a graph that is loaded: its nodes keep their places."""
+    placement = map_for(design, loaded).placement
+    return Mapping(workload, design.pes, placement, design.order, design.direct)
 
 
 def map_workload(

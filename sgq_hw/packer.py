@@ -32,7 +32,7 @@ from sgq_hw.host import (
 )
 from sgq_hw.layers import Step
 from sgq_hw.manifest import Manifest
-from sgq_hw.mapping import Mapping, map_for, map_workload
+from sgq_hw.mapping import Mapping, map_for, map_onto, map_workload
 from sgq_hw.words import join_words
 
 IntArray = npt.NDArray[np.int64]
@@ -77,31 +77,23 @@ def check_fits(design: Design, bundle: Bundle) -> None:
         limit = getattr(design.capacity, name)
         if size > limit:
             raise InputError(f"{workload.name}: {name}: {size}; the largest that fits is {limit}")
-    _check_slices(design, workload)
+    _check_buckets(design, workload)
 
 
-def rows_of_run(first: int, end: int, banks: int) -> int:
-    """Return the rows of a bank that the places `first` to `end - 1` touch."""
-    return (end - 1) // banks - first // banks + 1 if end > first else 0
-
-
-def _check_slices(design: Design, workload: Workload) -> None:
+def _check_buckets(design: Design, workload: Workload) -> None:
     """Refuse a graph that has more nodes of some buckets than a slice of memory holds."""
-    if design.buckets == 1:
+    if not design.slice_limits:
         return
-    bounds = map_for(design, workload).bounds
-    starts = (0, *bounds, workload.num_nodes)
-    for plan in design.region_plans:
-        for part in plan.slices:
-            first, end = starts[part.first], starts[part.end]
-            rows = rows_of_run(first, end, design.banks)
-            if rows > part.rows:
-                buckets = ", ".join(map(str, sorted(design.order[part.first : part.end])))
-                largest = (first // design.banks + part.rows) * design.banks - first
-                raise InputError(
-                    f"{workload.name}: nodes of degree buckets {buckets}: {end - first}; "
-                    f"the largest that fits is {largest}"
-                )
+    starts = (0, *map_for(design, workload).bounds, workload.num_nodes)
+    for limit in design.slice_limits:
+        first, end = starts[limit.first], starts[limit.end]
+        largest = (first // design.banks + limit.rows) * design.banks - first
+        if end - first > largest:
+            buckets = ", ".join(map(str, sorted(design.order[limit.first : limit.end])))
+            raise InputError(
+                f"{workload.name}: nodes of degree buckets {buckets}: {end - first}; "
+                f"the largest that fits is {largest}"
+            )
 
 
 def input_word_count(design: Design, mapping: Mapping) -> int:
@@ -389,10 +381,10 @@ def input_packet(
         loaded: What `load_packets` loaded, if it had other inputs: its nodes keep their places.
         serial: Records are not scheduled.
     """
-    mapping = map_for(design, workload, serial=serial)
-    if loaded is not None and not serial:
-        placement = map_for(design, loaded).placement
-        mapping = Mapping(workload, design.pes, placement, design.order, design.direct)
+    if loaded is None or serial:
+        mapping = map_for(design, workload, serial=serial)
+    else:
+        mapping = map_onto(design, workload, loaded)
     graph = None
     if design.streamed:
         of_graph = workload if loaded is None else loaded
@@ -414,8 +406,7 @@ def reload_packet(design: Design, workload: Workload, loaded: Workload) -> Beats
     Raises:
         InputError: the inputs do not fit.
     """
-    placement = map_for(design, loaded).placement
-    mapping = Mapping(workload, design.pes, placement, design.order, design.direct)
+    mapping = map_onto(design, workload, loaded)
     words, limit = input_word_count(design, mapping), design.capacity.input_words
     if words > limit:
         raise InputError(

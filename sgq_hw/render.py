@@ -130,7 +130,7 @@ def parameters(design: Design) -> dict[str, int]:
     input_addr_bits = address_bits(-(-capacity.input_words // design.input_steps))
     weight_addr_bits = max(address_bits(design.program.weight_words), 1)
     bucket_bits = address_bits(design.buckets)
-    largest_room = max([0, *(limit.rows for limit in slice_limits(design))]) * design.banks
+    largest_room = max([0, *(limit.rows for limit in design.slice_limits)]) * design.banks
     return {
         "PES": design.pes,
         "PE_BITS": address_bits(design.pes),
@@ -229,35 +229,6 @@ _WORDS_OF = {
 """How many words a load packet must have, for targets that do not follow the nodes."""
 LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
 WINDOW_PARAMETERS = ("BUCKETS", "BUCKET_BITS", "BOUND_BITS", "EXPONENT_BITS", "PLACE_BITS")
-
-
-class SliceLimit(NamedTuple):
-    """Rows that a bank has for the nodes of some positions, in the slice with the fewest.
-
-    Attributes:
-        first: First position.
-        end: Position after the last one.
-        rows: Rows.
-    """
-
-    first: int
-    end: int
-    rows: int
-
-
-def slice_limits(design: Design) -> list[SliceLimit]:
-    """Return what limits a graph beside its number of nodes: the slices that it could overflow."""
-    rows: dict[tuple[int, int], int] = {}
-    for plan in design.region_plans:
-        for part in plan.slices:
-            key = part.first, part.end
-            rows[key] = min(part.rows, rows.get(key, part.rows))
-    # Where there are rows for all nodes, their number limits them.
-    return [
-        SliceLimit(*key, count)
-        for key, count in sorted(rows.items())
-        if count * design.banks < design.capacity.nodes
-    ]
 
 
 def _multiplier_select(design: Design, index: int) -> int:
@@ -391,7 +362,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "header_beats": -(-64 // design.stream_bits),
         "targets": targets,
         "graph_target": by_kind.get("graph", 0),
-        "slice_limits": slice_limits(design),
+        "slice_limits": design.slice_limits,
         "bank_shift": design.banks.bit_length() - 1,
         "inputs_target": by_kind.get("inputs", 0),
         "memories": memories,

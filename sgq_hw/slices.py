@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import Final, Literal
 
-from sgq_hw.cost.memory_mapper import MemoryMapping, block_resource, map_memory
+from sgq_hw.cost.memory_mapper import MemoryMapping, map_memory
 from sgq_hw.cost.memory_rules import Style
 from sgq_hw.cost.primitives import LUTRAM
 
@@ -132,9 +132,7 @@ def candidates(
         banks: Banks of the region, each with a memory of every slice.
         family: Family of `cost.memory_mapper` whose blocks are counted.
     """
-    return _candidates(
-        tuple(widths), chunks, lanes, tuple(bucket_nodes), nodes, banks, family
-    )  # fmt: skip
+    return _candidates(tuple(widths), chunks, lanes, tuple(bucket_nodes), nodes, banks, family)
 
 
 def plain_plan(
@@ -228,8 +226,8 @@ def _cells(width: int, depth: int, family: str, style: Style) -> tuple[Fraction,
     """Return the blocks and the LUTs of one memory, the read multiplexer included."""
     mapping = _mapping(width, depth, family, style)
     multiplexer = width * (mapping.banks - 1) // 2
-    if mapping.resource_type == block_resource(family):
-        return mapping.units, multiplexer
+    if mapping.blocks:
+        return mapping.blocks, multiplexer
     if mapping.resource_type == LUTRAM:
         luts = mapping.units * 1024 / _LUT_BITS
     else:  # registers and their multiplexers, or the small block that some families have besides

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ from sgq_hw.golden.network import input_matrix
 from sgq_hw.golden.requantize import requantize, requantize_windows
 from sgq_hw.layers import GcnLayer
 from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
+from sgq_hw.slices import RegionPlan, candidates
 from tests.random_workloads import (
     GRAPHS,
     GraphKind,
@@ -72,6 +73,11 @@ MAX_TABLES = 3
 MAX_DRAWN_SHIFT = 40
 ATTEMPTS = 40
 """Draws of a stage's parameters until its codes are spread."""
+
+
+def finest(*arguments: Any) -> RegionPlan:
+    """Return the plan of a region with the most slices; small memories are rarely cut otherwise."""
+    return max(candidates(*arguments), key=lambda plan: len(plan.slices))
 
 
 def validated(bundle: Bundle) -> Bundle:

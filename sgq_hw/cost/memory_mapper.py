@@ -73,6 +73,12 @@ class MemoryMapping:
     units: Fraction
     basis: Literal["yosys", "formula"]
 
+    @property
+    def blocks(self) -> Fraction:
+        """Block RAM that it takes, in the family's unit; 0 if it lies elsewhere."""
+        own = self.resource_type == block_resource(self.family)
+        return self.units if own else Fraction(0)
+
 
 def family_of(device: Device) -> str:
     """Return the mapper family of a device.

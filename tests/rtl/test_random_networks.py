@@ -19,11 +19,10 @@ from sgq_hw.generate import GeneratedDesign, generate
 from sgq_hw.golden.network import run as run_golden
 from sgq_hw.jobs import Job, Stalls, inference_job, marked, result_lines
 from sgq_hw.lowering import memory_order
-from sgq_hw.mapping import Mapping, map_for
+from sgq_hw.mapping import map_onto
 from sgq_hw.packer import input_packet, output_beats, reload_packet
 from sgq_hw.registers import COUNTERS
-from sgq_hw.slices import RegionPlan, candidates
-from tests.random_networks import other_parameters, random_bundle
+from tests.random_networks import finest, other_parameters, random_bundle
 from tests.random_workloads import between, choose, random_workload
 
 NODES = 24
@@ -147,8 +146,7 @@ def then_other_inputs(
         loaded, x_indptr=drawn.x_indptr, x_indices=drawn.x_indices, x_codes=drawn.x_codes
     )
     trace = run_golden(bundle.network, other)
-    placement = map_for(design, loaded).placement
-    mapping = Mapping(other, design.pes, placement, design.order, design.direct)
+    mapping = map_onto(design, other, loaded)
     final = design.passes[-1]
     stream = reload_packet(design, other, loaded).lines()
     stream += marked(input_packet(design, other, loaded))
@@ -209,11 +207,6 @@ def run_draws(rng: np.random.Generator, generated: GeneratedDesign, draws: int) 
         result.jobs[i].stalled_outputs for i in stalled if result.jobs[i].beats > 16
     )
     return result
-
-
-def finest(*arguments: Any) -> RegionPlan:
-    """Return the plan of a region with the most slices."""
-    return max(candidates(*arguments), key=lambda plan: len(plan.slices))
 
 
 def named_build(name: str, folder: Path) -> tuple[np.random.Generator, GeneratedDesign]:

@@ -11,7 +11,13 @@ from sgq_hw.bundle import Bundle
 from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for
 from sgq_hw.packer import check_fits, load_packets
-from tests.random_networks import gcn_layers, other_parameters, random_bundle, random_workload
+from tests.random_networks import (
+    finest,
+    gcn_layers,
+    other_parameters,
+    random_bundle,
+    random_workload,
+)
 
 
 @pytest.mark.parametrize("sparse_input", [True, False])
@@ -34,6 +40,35 @@ def test_graphs_beyond_capacity(sparse_input: bool) -> None:
         assert str(caught.value) == (
             f"{bundle.workload.name}: {name}: {needed}; the largest that fits is {needed - 1}"
         )
+
+
+@pytest.mark.parametrize("pes", [1, 4])
+def test_buckets_beyond_capacity(pes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line names the buckets and how many of their nodes fit; so many do, one more does not."""
+    monkeypatch.setattr("sgq_hw.design.plan_region", finest)
+    rng = np.random.default_rng(5)
+    bundle = random_bundle(
+        rng, nodes=60, layers=2, graph="random", features=5, buckets=3, windows=True
+    )
+    nodes = bundle.workload.num_nodes
+    design = design_for(bundle, pes=pes, lanes=2, capacity={"edges": 9999, "edge_words": 9999})
+    check_fits(design, bundle)
+    limit = next(limit for limit in design.slice_limits if limit.first == 0)
+    named = ", ".join(map(str, sorted(design.order[: limit.end])))
+    most = limit.rows * design.banks
+
+    def with_wide(count: int) -> Bundle:
+        buckets = np.where(np.arange(nodes) < count, design.order[0], design.order[limit.end])
+        return replace(bundle, workload=replace(bundle.workload, buckets=buckets))
+
+    assert 0 < most < nodes
+    check_fits(design, with_wide(most))
+    with pytest.raises(InputError) as caught:
+        load_packets(design, with_wide(most + 1))
+    assert str(caught.value) == (
+        f"{bundle.workload.name}: nodes of degree buckets {named}: {most + 1}; "
+        f"the largest that fits is {most}"
+    )
 
 
 def test_other_networks() -> None:
