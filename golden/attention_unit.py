@@ -174,6 +174,21 @@ def gat_logits(
     return leaky(target[_row_of(indptr)] + source[indices], slope_code, slope_shift)
 
 
+def row_maxima(indptr: IntArray, indices: IntArray, source: IntArray) -> IntArray:
+    """Return the largest source score of every row's neighbours, 0 without any.
+
+    Args:
+        indptr: int64 [rows + 1].
+        indices: int64 [edges].
+        source: Score codes, int64 [nodes, heads].
+
+    Returns:
+        int64 [rows, heads].
+    """
+    largest: IntArray = reduce_rows(indptr, source[indices], np.maximum)
+    return largest
+
+
 def gat_bounds(
     indptr: IntArray,
     indices: IntArray,
@@ -208,7 +223,7 @@ def gat_bounds(
     """
     _check_scores(target, source, score_bits, slope_shift)
     if kind == "row":
-        largest = reduce_rows(indptr, source[indices], np.maximum)
+        largest = row_maxima(indptr, indices, source)
     else:
         largest = source.max(axis=0, initial=code_range(score_bits, True)[0])
     return leaky(target + largest, slope_code, slope_shift)

@@ -200,6 +200,15 @@ def useful_macs(network: Network, workload: Workload, trace: Trace) -> dict[Key,
     return result
 
 
+def score_macs(network: Network, workload: Workload) -> int:
+    """Count the useful multiply-accumulates of AGNN's scores, which have multipliers of their own."""
+    return sum(
+        workload.num_edges * step.channels
+        for step in network.manifest.steps()
+        if isinstance(step.attention, AgnnAttention)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AttentionRows:
     """How many rows of an attention layer keep a neighbour.

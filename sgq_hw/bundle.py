@@ -233,7 +233,8 @@ def _array_limits(step: Step) -> dict[str, tuple[tuple[int | None, ...], int, in
     if epilogue.multiplier.kind == "channel":
         found["multiplier"] = ((step.channels,), 0, (1 << epilogue.multiplier.bits) - 1)
     if step.attention is not None:
-        found["exponential"] = ((None,), 0, (1 << step.attention.bits) - 1)
+        length = step.attention.table_length
+        found["exponential"] = ((length,), 0, (1 << step.attention.bits) - 1)
     if step.activation == "elu":
         limit = 1 << (epilogue.output.bits - 1)
         found["activation"] = ((limit,), -limit, 0)
@@ -247,8 +248,6 @@ def _read_network(fields: Fields, manifest: Manifest) -> Network:
         index, stage = step.key
         for name, (shape, low, high) in _array_limits(step).items():
             values = fields.integers(f"layer{index}/{stage}/{name}", shape, low, high)
-            if name == "exponential" and not values.size:
-                fields.fail(f"layer{index}/{stage}/{name}", "an empty table")
             arrays[name][step.key] = values
     return network
 

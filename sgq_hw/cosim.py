@@ -15,7 +15,7 @@ from sgq_hw.errors import InputError, SourceError
 from sgq_hw.fields import Fields
 from sgq_hw.generate import GeneratedDesign
 from sgq_hw.golden.network import run as run_golden
-from sgq_hw.golden.network import useful_macs
+from sgq_hw.golden.network import score_macs, useful_macs
 from sgq_hw.graphs import Graph
 from sgq_hw.jobs import Job, JobReport, Stalls, inference_job, read_report, write_jobs
 from sgq_hw.mapping import map_for
@@ -68,6 +68,7 @@ class CosimResult:
         details: The first of them.
         cycles_predicted: From the cycle model, for the first job.
         useful_macs: Of one inference of the first job.
+        score_macs: Those of them that have multipliers of their own, beside the slots.
         build_seconds, run_seconds: Wall time.
         total_cycles: From reset release to the end of the last job; None if the run ended early.
         message: Why the simulation ended early, else "".
@@ -82,6 +83,7 @@ class CosimResult:
     details: list[Mismatch]
     cycles_predicted: int
     useful_macs: int
+    score_macs: int
     build_seconds: float
     run_seconds: float
     total_cycles: int | None
@@ -105,7 +107,8 @@ class CosimResult:
             for name, value in steady.items()
             if name.startswith("lost_")
         }
-        lost["computed_zeros"] = steady.get("busy_slots", 0) - self.useful_macs if slots else 0
+        busy = steady.get("busy_slots", 0) + self.score_macs
+        lost["computed_zeros"] = busy - self.useful_macs if slots else 0
         return {
             "equal": self.equal,
             "words_compared": self.words_compared,
@@ -279,6 +282,13 @@ def simulate(
     return reports, cycles, built.seconds, run_seconds, message
 
 
+def _part_of(design: Design, leader: int, chunk: int) -> tuple[int, int]:
+    """Return the pass that writes a word of a walk's rows, and the word among its own."""
+    together = [step for step in design.passes if step.leader == leader]
+    found = [step for step in together if step.first_chunk <= chunk]
+    return found[-1].index, chunk - found[-1].first_chunk
+
+
 def _details(
     design: Design, workload: Workload, reports: list[JobReport], serial: bool
 ) -> list[Mismatch]:
@@ -288,6 +298,7 @@ def _details(
         for _, pe, index, row, chunk, lane, want, got, cycle in report.details:
             # A file that was tampered with may expect a word of any pass.
             known = index < len(design.passes)
+            index, chunk = _part_of(design, index, chunk) if known else (index, chunk)
             in_order = lane < design.lanes
             shown.append(
                 Mismatch(
@@ -346,6 +357,7 @@ def judge(
         details=(images.details + _details(design, bundle.workload, reports, serial))[:MAX_SHOWN],
         cycles_predicted=inference_cycles(design, bundle.workload, serial=serial),
         useful_macs=sum(useful_macs(bundle.network, bundle.workload, trace).values()),
+        score_macs=score_macs(bundle.network, bundle.workload),
         build_seconds=build_seconds,
         run_seconds=run_seconds,
         total_cycles=cycles,

@@ -13,6 +13,10 @@ from sgq_hw.schedule import Schedule
 
 PASS_OVERHEAD = 14
 """Decode, start, and the pipeline from the last step of a pass to its last result."""
+MEAN_OVERHEAD = 1
+"""Where networks with attention divide: all results take the longer way."""
+ACTIVATION_OVERHEAD = 2
+"""Where a network has a table of ELU."""
 PLACE_OVERHEAD = 1
 """Where the place of a row is looked up."""
 FETCH_OVERHEAD = 1
@@ -31,7 +35,7 @@ class PassTime:
 
     Attributes:
         steps: Schedule words; each takes a cycle for every chunk.
-        chunks: Words of a result row.
+        chunks: Cycles of a step: words of a result row, and of scores.
         macs: Records that multiply, of all processing elements.
         conflicts: Records left idle because the banks of all open entries were taken.
         idle: Records left idle by processing elements without rows, or spent on empty rows.
@@ -78,7 +82,9 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
     )
     if walks_records:
         matrix = workload.indptr if step.front == "aggregate" else workload.x_indptr
-        source = map_workload(workload, 1, order=design.order) if serial else mapping
+        source = mapping
+        if serial:
+            source = map_workload(workload, 1, order=design.order, own_first=design.has_agnn)
         schedule = source.edges if step.front == "aggregate" else source.inputs
         records = _records(schedule, np.diff(matrix))
         if serial:
@@ -87,17 +93,23 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
         steps = mapping.placement.rows * step.in_channels
         macs = workload.num_nodes * step.in_channels
         records = [steps, macs, 0, steps * design.pes - macs]
-    work = records[0] * step.chunks
+    chunks = step.walk_chunks + step.score_chunks
+    work = records[0] * chunks
     first = step.front == "combine_stream"
     streamed = design.streamed if step.front == "aggregate" else first and not design.inputs_on_chip
-    missing = max(0, design.beats_per_word - step.chunks) if streamed else 0
+    missing = max(0, design.beats_per_word - chunks) if streamed else 0
     input_wait = missing * max(0, records[0] - BUFFERED_WORDS)
     output_wait = 0
     if step.destination is None and not design.collects:
         output_wait = max(0, output_beat_count(design, workload) - work)
     overhead = PASS_OVERHEAD + (PLACE_OVERHEAD if design.direct else 0)
+    overhead += ACTIVATION_OVERHEAD if design.activations else 0
+    if design.attention:
+        timing = design.timing
+        overhead += timing.operand_delays[step.index] + timing.result_delays[step.index]
+        overhead += MEAN_OVERHEAD
     return PassTime(
-        steps=records[0], chunks=step.chunks, macs=records[1], conflicts=records[2],
+        steps=records[0], chunks=chunks, macs=records[1], conflicts=records[2],
         idle=records[3], input_wait=input_wait, output_wait=output_wait,
         # Inputs on chip are fetched while the pass starts.
         overhead=overhead + (0 if streamed or first else FETCH_OVERHEAD),
@@ -105,7 +117,7 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
 
 
 def pass_times(design: Design, workload: Workload, *, serial: bool = False) -> list[PassTime]:
-    """Return the time of each pass of an inference in the steady state.
+    """Return the time of each walk of an inference in the steady state.
 
     With `serial`, records come unscheduled: one processing element works at a time.
 
@@ -113,7 +125,7 @@ def pass_times(design: Design, workload: Workload, *, serial: bool = False) -> l
     output stream bounds the last pass from below by its beats; stalls on uneven rows that the
     output queue cannot hide come on top and are not modelled.
     """
-    return [_pass_time(design, workload, step, serial) for step in design.passes]
+    return [_pass_time(design, workload, step, serial) for step in design.walks]
 
 
 def inference_cycles(design: Design, workload: Workload, *, serial: bool = False) -> int:

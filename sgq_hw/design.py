@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from sgq_hw.attention_schedule import AttentionTiming
 from sgq_hw.errors import InputError
 from sgq_hw.formats import MAX_SHIFT
-from sgq_hw.golden.fixed_point import MAX_BITS
+from sgq_hw.golden.attention_unit import attention_bound, epilogue_bits
+from sgq_hw.golden.fixed_point import MAX_BITS, BoundError
 from sgq_hw.host import RecordFormat
-from sgq_hw.lowering import Capacity, Pass, Program, lower
+from sgq_hw.layers import AgnnAttention, GatAttention
+from sgq_hw.lowering import Attending, Capacity, Pass, Program, lower
 from sgq_hw.manifest import Manifest
 from sgq_hw.schedule import PES_CHOICES, num_banks
 from sgq_hw.slices import MemoryStyle, RegionPlan, memory_style, plan_region
@@ -51,6 +54,8 @@ PACKET_TYPES = {
     "edges": 6,
     "order": 7,
     "inputs": 8,
+    "exponentials": 9,
+    "activations": 10,
     "inference": 16,
     "serial": 17,
 }
@@ -88,8 +93,8 @@ class Memory:
 
     Attributes:
         name: Instance name.
-        role: `weight`, `edge`, `table`, `channel`, `input`, `feature`, `output`, `order` or
-            `fifo`.
+        role: `weight`, `edge`, `table`, `channel`, `exponential`, `activation`, `delay`, `input`,
+            `feature`, `output`, `order` or `fifo`.
         width: Bits of a word.
         depth: Words of a copy.
         style: `block` or `auto`, emitted as `ram_style`.
@@ -123,6 +128,20 @@ class Memory:
     def module(self) -> str:
         """Verilog module."""
         return f"sgq_{'rom' if self.rom else 'ram'}_{self.style}"
+
+
+class ConstantField(NamedTuple):
+    """A loaded constant of a pass.
+
+    Attributes:
+        name: In Verilog.
+        text: For people.
+        bits: Width.
+    """
+
+    name: str
+    text: str
+    bits: int
 
 
 class SliceLimit(NamedTuple):
@@ -205,6 +224,20 @@ class Design:
         return self.program.passes
 
     @property
+    def walks(self) -> tuple[Pass, ...]:
+        """The first pass of every walk."""
+        return self.program.walks
+
+    def walk_length(self, leader: Pass) -> int:
+        """Return how many passes walk together with the first of them."""
+        return sum(step.leader == leader.index for step in self.passes)
+
+    def walk_channels(self, leader: Pass) -> int:
+        """Return how many columns a walk multiplies: those of maxima do not count."""
+        together = (step for step in self.passes if step.leader == leader.index)
+        return sum(step.out_channels for step in together if step.operation != "maximum")
+
+    @property
     def aggregations(self) -> int:
         """Passes that walk the graph."""
         return sum(step.front == "aggregate" for step in self.passes)
@@ -234,9 +267,11 @@ class Design:
         """Whether records come in the user's order and results go to the places of their nodes.
 
         So the last rows end as they leave. One processing element alone can do so, if its last
-        pass walks records.
+        pass walks records. With attention a row's scores are read while its records come: then
+        rows are worked on where they lie.
         """
-        return self.pes == 1 and self.buckets > 1 and self.passes[-1].front != "combine_buffer"
+        ordered = self.pes == 1 and self.buckets > 1 and not self.attention
+        return ordered and self.passes[-1].front != "combine_buffer"
 
     @property
     def collects(self) -> bool:
@@ -291,11 +326,14 @@ class Design:
         """Signed width of walked values: inputs, walked features, edge values."""
         spec = self.manifest.input
         widths = [signed_container(spec.bits, spec.signed)]
-        for step, previous in zip(self.passes[1:], self.passes, strict=False):
-            if step.front == "combine_buffer":
-                widths.append(signed_container(previous.bits, previous.signed))
+        for step in self.passes:
+            if step.front == "combine_buffer" and step.source_pass is not None:
+                source = self.passes[step.source_pass]
+                widths.append(signed_container(source.bits, source.signed))
         if self.manifest.edge is not None:
             widths.append(self.manifest.edge.bits + 1)
+        if self.attention:
+            widths.append(self.attention_bits + 1)
         return max(widths)
 
     @cached_property
@@ -315,18 +353,189 @@ class Design:
         return max(signed_container(step.code_bits, step.signed) for step in self.passes)
 
     @cached_property
+    def multiplied_bits(self) -> int:
+        """Width of the operands that meet a multiplier: weights, features that edges weigh."""
+        widths = [self.weight_bits]
+        for step in self.passes:
+            weighed = step.operation == "attend" or self.manifest.edge is not None
+            if step.front == "aggregate" and step.operation != "maximum" and weighed:
+                source = self.source_of(step)
+                widths.append(signed_container(source.bits, source.signed))
+        return max(widths)
+
+    @cached_property
     def acc_bits(self) -> int:
         """Width of an accumulator: proved, and no narrower than a product."""
-        operand = self.weight_bits
-        if self.manifest.edge is not None:
-            operand = max(operand, self.feature_bits)
-        product = max(self.value_bits + operand, self.feature_bits)
+        product = max(self.value_bits + self.multiplied_bits, self.feature_bits)
         return max(product, *(step.bound.accumulator_bits for step in self.passes))
+
+    def source_of(self, step: Pass) -> Pass:
+        """Return the pass that wrote what a pass reads from the feature buffer."""
+        assert step.source_pass is not None
+        return self.passes[step.source_pass]
+
+    @cached_property
+    def _plain(self) -> tuple[Pass, ...]:
+        """The passes that end in `requantize`: those without attention."""
+        return tuple(step for step in self.passes if step.attention is None)
 
     @cached_property
     def multiplier_bits(self) -> int:
         """Width of the multiplier M."""
-        return max(step.multiplier.bits for step in self.passes)
+        return max(step.multiplier.bits for step in self._plain)
+
+    # ---- second operands of rows
+
+    @property
+    def parts(self) -> bool:
+        """Whether a walk has several passes, so that words of a row differ in their epilogue."""
+        return any(not step.leads for step in self.passes)
+
+    @property
+    def has_addend(self) -> bool:
+        """Whether an epilogue adds a second tensor."""
+        return any(step.addend_region is not None for step in self.passes)
+
+    @property
+    def row_ports(self) -> int:
+        """Ports of the feature buffer that read the words of finished or open rows themselves."""
+        return 2 if self.has_gat else 1 if self.has_addend else 0
+
+    @cached_property
+    def addend_bits(self) -> int:
+        """Signed width of an addend."""
+        found = [self.passes[i] for i in (s.addend_pass for s in self.passes) if i is not None]
+        return max((signed_container(step.bits, step.signed) for step in found), default=1)
+
+    @cached_property
+    def addend_factor_bits(self) -> int:
+        """Width of the unsigned factor of an addend."""
+        return count_bits(max(step.addend_factor for step in self.passes))
+
+    # ---- attention
+
+    @cached_property
+    def attention(self) -> tuple[Pass, ...]:
+        """The passes with attention."""
+        return tuple(step for step in self.passes if step.attention is not None)
+
+    @cached_property
+    def attending(self) -> tuple[Attending, ...]:
+        """How they weigh neighbours."""
+        return tuple(step.attention for step in self.attention if step.attention is not None)
+
+    @property
+    def has_gat(self) -> bool:
+        """Whether a pass weighs neighbours by scores."""
+        return any(isinstance(one.rule, GatAttention) for one in self.attending)
+
+    @property
+    def has_agnn(self) -> bool:
+        """Whether a pass weighs neighbours by their cosine: every row begins with its own node."""
+        return any(isinstance(one.rule, AgnnAttention) for one in self.attending)
+
+    @property
+    def has_maximum(self) -> bool:
+        """Whether a pass takes maxima."""
+        return any(step.operation == "maximum" for step in self.passes)
+
+    @property
+    def has_bypass(self) -> bool:
+        """Whether a pass takes operands as they are."""
+        return any(self.bypasses(step) for step in self.passes)
+
+    def bypasses(self, step: Pass) -> bool:
+        """Whether a pass takes operands as they are: sums without edge values, and maxima."""
+        if step.front != "aggregate" or step.operation == "attend":
+            return False
+        return step.operation == "maximum" or self.manifest.edge is None
+
+    @cached_property
+    def attention_bits(self) -> int:
+        """Width of an unnormalised weight."""
+        return max(one.rule.bits for one in self.attending)
+
+    @cached_property
+    def table_bits(self) -> int:
+        """Bits of an index of the table of exponentials."""
+        return address_bits(max(one.rule.table_length for one in self.attending))
+
+    @cached_property
+    def score_bits(self) -> int:
+        """Width of GAT's scores."""
+        return max(step.bits for step in self.passes if step.operation == "maximum")
+
+    @property
+    def slope(self) -> tuple[int, int]:
+        """Code and fraction bits of GAT's leaky slope."""
+        found = (one.rule for one in self.attending if isinstance(one.rule, GatAttention))
+        rule = next(found)
+        return rule.slope_code, rule.slope_shift
+
+    @cached_property
+    def logit_bits(self) -> int:
+        """Signed width of a logit."""
+        widths = [
+            one.rule.score_bits for one in self.attending if isinstance(one.rule, AgnnAttention)
+        ]
+        if self.has_gat:
+            widths.append(self.score_bits + 1 + self.slope[1])
+        return max(widths)
+
+    @cached_property
+    def beta_bits(self) -> int:
+        """Width of AGNN's factor."""
+        rules = [one.rule for one in self.attending]
+        return max(rule.score_bits for rule in rules if isinstance(rule, AgnnAttention))
+
+    @cached_property
+    def cosine_bits(self) -> int:
+        """Signed width of the features that AGNN compares."""
+        sources = (
+            self.source_of(step)
+            for step, one in zip(self.attention, self.attending, strict=True)
+            if isinstance(one.rule, AgnnAttention)
+        )
+        return max(signed_container(source.bits, source.signed) for source in sources)
+
+    @cached_property
+    def timing(self) -> AttentionTiming:
+        """How many heads attention works on at once, and what it takes."""
+        return AttentionTiming.of(self)
+
+    @cached_property
+    def denominator_bits(self) -> int:
+        """Width of the largest sum of weights."""
+        return max(2, (self.capacity.row_edges * ((1 << self.attention_bits) - 1)).bit_length())
+
+    @cached_property
+    def numerator_bits(self) -> int:
+        """Width of a weighted sum."""
+        return max(step.bound.accumulator_bits for step in self.attention)
+
+    @cached_property
+    def mean_bits(self) -> tuple[int, int]:
+        """Proved widths of the weighted mean and of its rounded sum."""
+        magnitude = max(
+            (1 << (source.bits - 1)) if source.signed else (1 << source.bits) - 1
+            for source in map(self.source_of, self.attention)
+        )
+        bias_bits = self.bias_bits if self.has_bias else 0
+        attention_bound(
+            self.capacity.row_edges, self.attention_bits, magnitude, bias_bits, self.largest_shift
+        )
+        aligned, total = epilogue_bits(magnitude, bias_bits, self.largest_shift)
+        return aligned, max(total, self.out_bits + 1)
+
+    @cached_property
+    def activation_bits(self) -> int:
+        """Width of the codes that ELU changes."""
+        return max(step.bits for step in self.passes if step.elu)
+
+    @cached_property
+    def activations(self) -> tuple[Pass, ...]:
+        """The passes with a table of ELU, in the order of their tables."""
+        return tuple(step for step in self.passes if step.elu)
 
     @cached_property
     def bias_bits(self) -> int:
@@ -355,9 +564,12 @@ class Design:
     @cached_property
     def total_bits(self) -> int:
         """Width of the epilogue's sum for any constants that fit its registers."""
-        product = max(step.bound.accumulator for step in self.passes) << self.multiplier_bits
+        product = max(step.bound.accumulator for step in self._plain) << self.multiplier_bits
         total = product + (1 << (self.bias_bits - 1)) + (1 << self.largest_shift)
         floor = max(self.acc_bits + self.multiplier_bits, self.bias_bits, self.out_bits)
+        if self.has_addend:
+            total += ((1 << self.addend_factor_bits) - 1) << (self.addend_bits - 1)
+            floor = max(floor, self.addend_bits + self.addend_factor_bits + 1)
         return max(total.bit_length() + 1, floor + 1)
 
     @cached_property
@@ -445,6 +657,23 @@ class Design:
             found.append(
                 self._memory("channel_memory", "channel", self.channel_width, words, rom)
             )
+        if self.attention:
+            timing = self.timing
+            found += [
+                self._memory("exponential_memory", "exponential", self.attention_bits,
+                             len(self.attention) << self.table_bits, False,
+                             copies=self.pes * timing.head_lanes),
+                self._memory("operand_delay_memory", "delay", self.step_bits,
+                             timing.operand_depth, False),
+                self._memory("result_delay_memory", "delay", self.result_bits,
+                             timing.result_depth, False),
+            ]  # fmt: skip
+        if self.activations:
+            found.append(
+                self._memory("activation_memory", "activation", self.activation_bits,
+                             len(self.activations) << (self.activation_bits - 1), False,
+                             copies=self.pes * self.lanes)
+            )  # fmt: skip
         if self.inputs_on_chip:
             found.append(
                 self._memory("input_memory", "input",
@@ -471,6 +700,49 @@ class Design:
         )  # fmt: skip
         return tuple(found)
 
+    @property
+    def chunks(self) -> int:
+        """Words of the widest row, of results or of scores."""
+        return max(max(step.walk_chunks, step.score_chunks) for step in self.passes)
+
+    @property
+    def step_bits(self) -> int:
+        """Bits of an operation of all PEs with its operands."""
+        chunks = address_bits(self.chunks)
+        record = 2 + int(self.pes > 1) + self.value_bits + self.lanes * self.operand_bits
+        return 2 + chunks + self.pes * record
+
+    @property
+    def operand_bits(self) -> int:
+        """Signed container of an operand: a weight or a channel of a feature word."""
+        return max(self.weight_bits, self.feature_bits)
+
+    @property
+    def result_bits(self) -> int:
+        """Bits of the finished words of all PEs, with what goes with them."""
+        chunks = address_bits(self.chunks)
+        return 1 + chunks + self.pes * (1 + count_bits(self.rows) + self.lanes * self.acc_bits)
+
+    @cached_property
+    def constants(self) -> tuple["ConstantField", ...]:
+        """The loaded constants of a pass, the lowest bits first."""
+        found = [
+            ConstantField("shift", "shift", self.shift_bits),
+            ConstantField("layer_multiplier", "multiplier", self.multiplier_bits),
+        ]
+        if self.buckets > 1:
+            bits = self.buckets * EXPONENT_BITS
+            found.append(ConstantField("exponents", "exponents of the buckets", bits))
+        if self.has_addend:
+            bits = self.addend_factor_bits
+            found.append(ConstantField("addend_factor", "factor of the addend", bits))
+        if self.attention:
+            bits = count_bits(self.logit_bits)
+            found.append(ConstantField("index_shift", "shift of the table's index", bits))
+        if self.has_agnn:
+            found.append(ConstantField("beta", "factor of the cosine", self.beta_bits))
+        return tuple(found)
+
     @staticmethod
     def _memory(
         name: str, role: str, width: int, depth: int, rom: bool, index: int = 0, table: str = "",
@@ -495,19 +767,21 @@ class Design:
                 LoadTarget(len(found), kind, index, name, bits, words, text, **more)  # type: ignore[arg-type]
             )
 
-        fields = "shift, then multiplier"
-        exponent_bits = 0
-        if self.buckets > 1:
-            fields += ", then exponents of the buckets"
-            exponent_bits = self.buckets * EXPONENT_BITS
+        fields = ", then ".join(field.text for field in self.constants)
+        bits = sum(field.bits for field in self.constants)
         for step in self.passes:
-            add("constants", step.index, f"constants of pass {step.index} ({fields})",
-                self.shift_bits + self.multiplier_bits + exponent_bits, 1)  # fmt: skip
+            add("constants", step.index, f"constants of pass {step.index} ({fields})", bits, 1)
         weight = self.memory("weight_memory")
         add("weights", 0, "weights", weight.width, weight.depth * weight.copies, memory=weight.name)
         if self.channel_width:
             channel = self.memory("channel_memory")
             add("channels", 0, "biases", channel.width, channel.depth, memory=channel.name)
+        if self.attention:
+            memory = self.memory("exponential_memory")
+            add("exponentials", 0, "tables of exponentials", memory.width, memory.depth)
+        if self.activations:
+            memory = self.memory("activation_memory")
+            add("activations", 0, "tables of ELU", memory.width, memory.depth)
         bounds = "bounds of the buckets, " if self.buckets > 1 else ""
         add("graph", 0, f"graph size {{{bounds}edge words[31:0], nodes[31:0]}}",
             32 * (self.buckets + 1), 1)  # fmt: skip
@@ -648,6 +922,17 @@ def make_design(
         manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed,
         inputs_on_chip,
     )  # fmt: skip
+    if design.attention:
+        if rom:
+            raise InputError("--rom: networks with attention are loaded")
+        try:
+            widest_mean = max(design.mean_bits)
+        except BoundError as error:
+            raise InputError(f"{design.attention[0].name}: {error}") from error
+        if widest_mean > MAX_BITS:
+            raise InputError(
+                f"{design.attention[0].name}: means of {widest_mean} bits; {MAX_BITS} are supported"
+            )
     if design.total_bits > MAX_BITS:
         widest = max(design.passes, key=lambda step: step.bound.accumulator)
         raise InputError(

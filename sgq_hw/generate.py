@@ -19,7 +19,7 @@ from sgq_hw.errors import InputError
 from sgq_hw.input_forms import compare_inputs
 from sgq_hw.integration import Contents, integration_files
 from sgq_hw.jobs import inference_job
-from sgq_hw.lowering import Capacity, memory_order
+from sgq_hw.lowering import Capacity, memory_order, own_first
 from sgq_hw.mapping import map_for, map_workload
 from sgq_hw.packer import edge_record_count, input_word_count, memory_images
 from sgq_hw.registers import COUNTER_BASE, COUNTERS, MAP_VERSION, register_map
@@ -116,17 +116,20 @@ def default_capacity(
         InputError: an unknown name, or less than the bundle's own graph needs.
     """
     check_pes(pes)
-    workload, order = bundle.workload, memory_order(bundle.network.manifest)
+    workload, manifest = bundle.workload, bundle.network.manifest
+    order, own = memory_order(manifest), own_first(manifest)
     values = {
         "nodes": workload.num_nodes,
         "edges": edge_record_count(workload),
-        "edge_words": map_workload(workload, pes, order=order).edges.steps,
+        "edge_words": map_workload(workload, pes, order=order, own_first=own).edges.steps,
         "row_edges": max(1, int(np.diff(workload.indptr).max(initial=0))),
         "row_nonzeros": max(1, int(np.diff(workload.x_indptr).max(initial=0))),
         "input_words": 0,
     }
     if inputs_on_chip:
-        values["input_words"] = map_workload(workload, pes, order=order).inputs.steps
+        values["input_words"] = map_workload(
+            workload, pes, order=order, own_first=own
+        ).inputs.steps
     if order:
         assert workload.buckets is not None
         sizes = np.bincount(workload.buckets, minlength=len(order))

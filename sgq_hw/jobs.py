@@ -17,6 +17,7 @@ from sgq_hw.host import Beats, pack_words
 from sgq_hw.manifest import Manifest
 from sgq_hw.mapping import Mapping, map_for
 from sgq_hw.packer import input_packet, load_packets, output_beats
+from sgq_hw.pass_results import pass_codes, windows_of
 from sgq_hw.words import hex_lines, write_lines
 
 IntArray = npt.NDArray[np.int64]
@@ -64,27 +65,29 @@ def result_lines(
     """
     bits = design.lanes * design.out_bits
     lines: list[list[str]] = [[] for _ in range(design.pes)]
-    steps = manifest.steps()
-    for step in design.passes:
+    workload = mapping.workload
+    for step in design.walks:
         # Rows of the feature buffer are walked where they lie, records as they come.
         walked = step.front == "combine_buffer" or not mapping.direct
-        order = mapping.in_place if walked else np.arange(mapping.workload.num_nodes)
+        order = mapping.in_place if walked else np.arange(workload.num_nodes)
         rows = mapping.placement.local[order]
-        codes = trace[step.layer, step.stage][order]
-        # Exponents are data: a retrained network may bring others than the design's own.
-        windows = steps[step.index].epilogue.output.windows
-        if windows:
-            exponents = np.array([windows[bucket].exponent for bucket in design.order])
-            codes = codes >> exponents[mapping.positions[order]][:, None]
-        nodes = len(codes)
-        words = feature_buffer(codes, design.lanes, nodes).reshape(step.chunks, nodes, -1)
-        in_order = words.transpose(1, 0, 2)
+        words = []
+        for part in design.passes[step.index : step.index + design.walk_length(step)]:
+            codes = pass_codes(design.passes, part, workload, trace)[order]
+            # Exponents are data: a retrained network may bring others than the design's own.
+            windows = windows_of(manifest, part)
+            if windows:
+                exponents = np.array([windows[bucket].exponent for bucket in design.order])
+                codes = codes >> exponents[mapping.positions[order]][:, None]
+            nodes = len(codes)
+            words.append(feature_buffer(codes, design.lanes, nodes).reshape(-1, nodes, design.lanes))
+        in_order = np.concatenate(words).transpose(1, 0, 2)
         for pe in range(design.pes):
             own = in_order[pe :: design.pes]
             prefixes = [
                 f"{step.index:x} {row:x} {chunk:x} "
                 for row in rows[pe :: design.pes].tolist()
-                for chunk in range(step.chunks)
+                for chunk in range(step.walk_chunks)
             ]
             packed = pack_words(own.reshape(-1, design.lanes), design.out_bits)
             lines[pe] += hex_lines(packed, bits, prefixes)
@@ -122,7 +125,9 @@ def inference_job(
             for lines in result_lines(design, bundle.network.manifest, trace, mapping)
         ],
         output=output * inferences,
-        real_words=inferences * sum(codes.size for codes in trace.values()),
+        real_words=inferences
+        * bundle.workload.num_nodes
+        * sum(step.out_channels for step in design.passes),
         stalls=stalls or Stalls(),
     )
 

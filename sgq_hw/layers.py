@@ -14,6 +14,7 @@ from sgq_hw.formats import MAX_SHIFT, Bits, Epilogue, Format, Key, Positive, Rec
 
 Operation = Literal["combine", "aggregate", "attend", "readout"]
 Bound = Literal["row", "global"]
+TableLength = Annotated[int, msgspec.Meta(ge=2, le=4096)]
 
 
 class GatAttention(Record, frozen=True):
@@ -26,6 +27,7 @@ class GatAttention(Record, frozen=True):
             `layerI/aggregate/exponential`.
         slope_code, slope_shift: The leaky slope is `slope_code / 2**slope_shift`.
         bound: Upper bound of a row's logits: exact over its neighbours, or over all nodes.
+        table_length: Entries of the table of exponentials, a power of two.
     """
 
     heads: Positive
@@ -34,6 +36,7 @@ class GatAttention(Record, frozen=True):
     slope_code: Annotated[int, msgspec.Meta(ge=0, le=256)]
     slope_shift: Annotated[int, msgspec.Meta(ge=0, le=8)]
     bound: Bound
+    table_length: TableLength = 256
 
 
 class AgnnAttention(Record, frozen=True):
@@ -44,6 +47,7 @@ class AgnnAttention(Record, frozen=True):
         score_bits: Width of a logit, two's complement.
         norm_bits: Width of a reciprocal norm.
         beta: On the grid of the logits.
+        table_length: As of GAT.
     """
 
     bits: Bits
@@ -51,6 +55,7 @@ class AgnnAttention(Record, frozen=True):
     score_bits: Annotated[int, msgspec.Meta(ge=2, le=16)]
     norm_bits: Annotated[int, msgspec.Meta(ge=2, le=16)]
     beta: int
+    table_length: TableLength = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class Work(NamedTuple):
         row: [entries], row of each CSR entry.
         bank: [entries], bank of each CSR entry's operand.
         word: [entries], number of each CSR entry's operand: equal for the same bank and address.
+        first_fixed: Whether a row begins with the entry at its first position.
     """
 
     rows: IntArray
@@ -46,6 +47,7 @@ class Work(NamedTuple):
     row: IntArray
     bank: IntArray
     word: IntArray
+    first_fixed: bool
 
 
 class _State(NamedTuple):
@@ -138,6 +140,8 @@ def _candidates(work: Work, state: _State, pe: int, younger: int) -> tuple[int, 
     left = state.left[row]
     if younger == 1 and left == 1:  # it would close before the older row
         return 0, 0
+    if work.first_fixed and left == work.lengths[row]:
+        return work.starts[row], work.starts[row] + 1
     return work.starts[row], work.starts[row] + min(left, WINDOW)
 
 

@@ -183,6 +183,8 @@ def _check_attention(step: Step) -> None:
             f"{where}.{step.key[1]}.output: ELU needs signed codes without degree windows"
         )
     attention = step.attention
+    if attention is not None and attention.table_length.bit_count() != 1:
+        raise InputError(f"{where}.attention.table_length: no power of two")
     if isinstance(attention, AgnnAttention):
         if abs(attention.beta) >= 1 << (attention.score_bits - 1):
             raise InputError(f"{where}.attention.beta: wider than score_bits")

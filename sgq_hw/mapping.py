@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgq_hw.bundle import Workload
+from sgq_hw.errors import InputError
 from sgq_hw.fields import IntArray
 from sgq_hw.golden.feature_buffer import positions
 from sgq_hw.schedule import Placement, Schedule, num_banks, place_rows, schedule_rows
@@ -33,6 +34,7 @@ class Mapping:
         placement: Where the nodes lie already; balanced for this workload without one.
         order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
         direct: Whether records come in the user's order, whatever the places of their nodes.
+        own_first: Whether a row of the graph begins with its own node.
 
     Attributes:
         positions: Position in the order of every node's bucket, int64 [nodes]; zeros without one.
@@ -40,6 +42,7 @@ class Mapping:
 
     Raises:
         ValueError: an order of other buckets than the nodes are in, or a placement in another one.
+        InputError: a row that should begin with its own node, but has no self loop.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class Mapping:
         placement: Placement | None = None,
         order: tuple[int, ...] = (),
         direct: bool = False,
+        own_first: bool = False,
     ) -> None:
         self.workload, self.pes, self.direct = workload, pes, direct
+        self.own_first = own_first
         self.banks = num_banks(pes)
         self.positions = _positions(workload, order)
         sizes = np.bincount(self.positions, minlength=len(order))
@@ -82,7 +87,7 @@ class Mapping:
         workload, placement = self.workload, self.placement
         return schedule_rows(
             workload.indptr, placement.bank[workload.indices], placement.address[workload.indices],
-            self.rows,
+            self.rows, _own_entries(workload) if self.own_first else None,
         )  # fmt: skip
 
     @cached_property
@@ -117,19 +122,39 @@ def _positions(workload: Workload, order: tuple[int, ...]) -> IntArray:
     return np.argsort(order)[buckets]
 
 
+def _own_entries(workload: Workload) -> IntArray:
+    """Return the entry of every row that is its own node.
+
+    Raises:
+        InputError: a node without a self loop.
+    """
+    rows = np.repeat(np.arange(workload.num_nodes), np.diff(workload.indptr))
+    own = np.flatnonzero(workload.indices == rows)
+    missing = np.setdiff1d(np.arange(workload.num_nodes), rows[own])
+    if missing.size:
+        raise InputError(f"{workload.name}: node {missing[0]} has no self loop, which 'agnn' needs")
+    return own
+
+
 def map_for(design: "Design", workload: Workload, *, serial: bool = False) -> Mapping:
     """Return the mapping of a workload on a design; the last ones are kept."""
-    return _mapped(workload, design.pes, serial, design.order, design.direct)
+    return _mapped(workload, design.pes, serial, design.order, design.direct, design.has_agnn)
 
 
 def map_onto(design: "Design", workload: Workload, loaded: Workload) -> Mapping:
     """Return the mapping of other inputs on a graph that is loaded: its nodes keep their places."""
     placement = map_for(design, loaded).placement
-    return Mapping(workload, design.pes, placement, design.order, design.direct)
+    return Mapping(
+        workload, design.pes, placement, design.order, design.direct, design.has_agnn
+    )
 
 
 def map_workload(
-    workload: Workload, pes: int, serial: bool = False, order: tuple[int, ...] = ()
+    workload: Workload,
+    pes: int,
+    serial: bool = False,
+    order: tuple[int, ...] = (),
+    own_first: bool = False,
 ) -> Mapping:
     """Return the mapping of a workload; the last ones are kept.
 
@@ -138,16 +163,22 @@ def map_workload(
         pes: Processing elements.
         serial: Whether its records come unscheduled.
         order: Degree buckets in the order in which their nodes lie; empty: nodes in any order.
+        own_first: Whether a row of the graph begins with its own node.
     """
-    return _mapped(workload, pes, serial, order, False)
+    return _mapped(workload, pes, serial, order, False, own_first)
 
 
 @lru_cache(maxsize=8)
 def _mapped(
-    workload: Workload, pes: int, serial: bool, order: tuple[int, ...], direct: bool
+    workload: Workload,
+    pes: int,
+    serial: bool,
+    order: tuple[int, ...],
+    direct: bool,
+    own_first: bool,
 ) -> Mapping:
     """Return a mapping, however the arguments of its callers are written."""
     if not serial:
-        return Mapping(workload, pes, None, order, direct)
+        return Mapping(workload, pes, None, order, direct, own_first)
     in_order = map_workload(workload, 1, order=order).places
-    return Mapping(workload, pes, natural_placement(in_order, pes), order)
+    return Mapping(workload, pes, natural_placement(in_order, pes), order, own_first=own_first)

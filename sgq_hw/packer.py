@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from sgq_hw.bundle import Bundle, Workload
 from sgq_hw.design import EXPONENT_BITS, PACKET_TYPES, Design, LoadTarget
 from sgq_hw.errors import InputError
-from sgq_hw.formats import Epilogue
+from sgq_hw.formats import Epilogue, Window
 from sgq_hw.golden.feature_buffer import feature_buffer
+from sgq_hw.golden.fixed_point import IntArray
 from sgq_hw.host import (
     Beats,
     Layout,
@@ -30,12 +31,11 @@ from sgq_hw.host import (
     start_packet,
     to_beats,
 )
-from sgq_hw.layers import Step
+from sgq_hw.layers import AgnnAttention, GatAttention, Step
+from sgq_hw.lowering import Pass
 from sgq_hw.manifest import Manifest
 from sgq_hw.mapping import Mapping, map_for, map_onto, map_workload
 from sgq_hw.words import join_words
-
-IntArray = npt.NDArray[np.int64]
 
 
 def check_fits(design: Design, bundle: Bundle) -> None:
@@ -127,7 +127,31 @@ def _check_step(design: Design, mine: Step, theirs: Step) -> None:
         raise InputError(
             f"{where}: weights of {theirs.weight.bits} bits; at most {mine.weight.bits} fit"
         )
+    if theirs.addend_factor >= 1 << design.addend_factor_bits:
+        largest = (1 << design.addend_factor_bits) - 1
+        raise InputError(f"{where}.factor: {theirs.addend_factor}; at most {largest} fit")
+    if mine.attention is not None and theirs.attention is not None:
+        _check_attention(design, f"layers[{mine.key[0]}].attention", mine.attention,
+                         theirs.attention)  # fmt: skip
     _check_epilogue(design, where, mine.epilogue, theirs.epilogue)
+
+
+Attention = GatAttention | AgnnAttention
+
+
+def _check_attention(design: Design, where: str, mine: Attention, theirs: Attention) -> None:
+    loaded = {"index_shift", "beta", "bits", "table_length"}
+    built = msgspec.structs.asdict(mine)
+    for name, value in msgspec.structs.asdict(theirs).items():
+        if name not in loaded and built.get(name) != value:
+            raise InputError(f"{where}.{name}: {value}; the design has {built.get(name)}")
+    limits = {
+        "bits": (theirs.bits, mine.bits),
+        "table_length": (theirs.table_length, 1 << design.table_bits),
+    }
+    for name, (value, limit) in limits.items():
+        if value > limit:
+            raise InputError(f"{where}.{name}: {value}; at most {limit} fit")
 
 
 def _check_epilogue(design: Design, where: str, mine: Epilogue, theirs: Epilogue) -> None:
@@ -165,13 +189,19 @@ def _lane_words(design: Design, matrix: IntArray, rows: int | None = None) -> In
     return feature_buffer(matrix, design.lanes, rows or len(matrix))
 
 
+def _columns(step: Pass, matrix: IntArray) -> IntArray:
+    """Return the columns of a stage's parameters [.., channels] that a pass works on."""
+    return matrix[..., step.first_channel : step.first_channel + step.out_channels]
+
+
 def _weight_codes(design: Design, bundle: Bundle) -> IntArray:
     """Return the weight words in the order in which they go round the banks."""
     return np.concatenate(
         [
             # Whole rounds of the banks: row k of a chunk lies in bank k % banks.
             _lane_words(
-                design, bundle.network.weights[step.key], step.weight_stride * design.banks
+                design, _columns(step, bundle.network.weights[step.key]),
+                step.weight_stride * design.banks,
             )
             for step in design.passes
             if step.front != "aggregate"
@@ -181,13 +211,15 @@ def _weight_codes(design: Design, bundle: Bundle) -> IntArray:
 
 def _channel_words(design: Design, bundle: Bundle) -> Words:
     network = bundle.network
-    biases, multipliers = [], []
+    biases: list[IntArray] = []
+    multipliers: list[IntArray] = []
     for step in design.passes:
-        if not step.has_bias and step.multiplier.kind != "channel":
+        if not step.uses_channels:
             continue
-        zeros = np.zeros(step.out_channels, np.int64)
-        biases.append(_lane_words(design, network.biases.get(step.key, zeros)[None, :]))
-        multipliers.append(_lane_words(design, network.multipliers.get(step.key, zeros)[None, :]))
+        zeros = np.zeros(step.first_channel + step.out_channels, np.int64)
+        for words, parameters in ((biases, network.biases), (multipliers, network.multipliers)):
+            found = _columns(step, parameters.get(step.key, zeros))
+            words.append(_lane_words(design, found[None, :]))
     parts = []
     if design.has_bias:
         parts.append((np.concatenate(biases), design.bias_bits))
@@ -228,11 +260,59 @@ def serial_records(
 def serial_edges(design: Design, workload: Workload) -> Words:
     """Return the unscheduled records of a graph."""
     edge = design.manifest.edge
-    in_order = map_workload(workload, 1, order=design.order)
+    in_order = map_workload(workload, 1, order=design.order, own_first=design.has_agnn)
     return serial_records(
         in_order.edges, in_order.places[workload.indices], workload.edge_codes,
         design.serial_bits["node"], 0 if edge is None else edge.bits,
     )  # fmt: skip
+
+
+def _constant_words(design: Design, manifest: Manifest, step: Pass) -> Words:
+    """Return the constants of a pass, for this network."""
+    stages = {stage.key: stage for stage in manifest.steps()}
+    stage = stages.get(step.key)
+    values = {"shift": step.shift, "layer_multiplier": step.layer_multiplier}
+    windows: tuple[Window, ...] = ()
+    if stage is not None:
+        multiplier = stage.epilogue.multiplier
+        values["shift"] = stage.epilogue.shift
+        values["layer_multiplier"] = multiplier.value if multiplier.kind == "layer" else 1
+        values["addend_factor"] = stage.addend_factor
+        windows = stage.epilogue.output.windows
+        if stage.attention is not None:
+            values["index_shift"] = stage.attention.index_shift
+        if isinstance(stage.attention, AgnnAttention):
+            values["beta"] = stage.attention.beta
+    fields = []
+    for field in design.constants:
+        if field.name == "exponents":
+            fields += [
+                (windows[bucket].exponent if windows else 0, EXPONENT_BITS)
+                for bucket in design.order
+            ]
+        else:
+            fields.append((values.get(field.name, 0), field.bits))
+    return join_words([(np.array([[code]]), bits) for code, bits in fields])
+
+
+def _exponential_codes(design: Design, bundle: Bundle) -> IntArray:
+    """Return the tables of exponentials one after the other, filled up with zeros."""
+    tables = np.zeros((len(design.attention), 1 << design.table_bits), np.int64)
+    for row, step in zip(tables, design.attention, strict=True):
+        codes = bundle.network.exponentials[step.key]
+        row[: len(codes)] = codes
+    return tables.reshape(-1)
+
+
+def _activation_codes(design: Design, bundle: Bundle) -> IntArray:
+    """Return the tables of ELU one after the other, each entry at the low bits of its code."""
+    size = 1 << (design.activation_bits - 1)
+    tables = np.zeros((len(design.activations), size), np.int64)
+    for row, step in zip(tables, design.activations, strict=True):
+        codes = bundle.network.activations[step.key]
+        negative = np.arange(-len(codes), 0)
+        row[negative & (size - 1)] = codes[negative & (len(codes) - 1)]
+    return tables.reshape(-1)
 
 
 def target_words(
@@ -241,16 +321,11 @@ def target_words(
     """Return the words of one load packet; `serial`: for a graph that comes unscheduled."""
     workload = bundle.workload
     if target.kind == "constants":
-        epilogue = bundle.network.manifest.steps()[target.index].epilogue
-        value = epilogue.multiplier.value if epilogue.multiplier.kind == "layer" else 1
-        fields = [(epilogue.shift, design.shift_bits), (value, design.multiplier_bits)]
-        if design.buckets > 1:
-            windows = epilogue.output.windows
-            fields += [
-                (windows[bucket].exponent if windows else 0, EXPONENT_BITS)
-                for bucket in design.order
-            ]
-        return join_words([(np.array([[code]]), bits) for code, bits in fields])
+        return _constant_words(design, bundle.network.manifest, design.passes[target.index])
+    if target.kind == "exponentials":
+        return pack_words(_exponential_codes(design, bundle)[:, None], target.bits)
+    if target.kind == "activations":
+        return pack_words(_activation_codes(design, bundle)[:, None], target.bits)
     if target.kind == "weights":
         return pack_words(_weight_codes(design, bundle), design.weight_bits)
     if target.kind == "channels":
@@ -264,7 +339,7 @@ def _graph_words(
     """Return the words of a load packet that belongs to the graph."""
     if target.kind == "graph":
         pes = 1 if serial else design.pes
-        mapping = map_workload(workload, pes, order=design.order)
+        mapping = map_workload(workload, pes, order=design.order, own_first=design.has_agnn)
         size = [workload.num_nodes, mapping.edges.steps, *mapping.bounds]
         return pack_words(np.array([size]), 32)
     if target.kind == "edges":

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from sgq_hw import __version__
+from sgq_hw.attention_schedule import heads_of_lanes
 from sgq_hw.design import (
     COUNTER_BITS,
     ERRORS,
@@ -32,19 +33,31 @@ UNITS = (
     "accelerator",
     "accelerator_axi",
     "aggregation_unit",
+    "agnn_scores",
+    "attention_epilogue",
+    "attention_weights",
     "axil_registers",
     "bank_crossbar",
     "combination_unit",
     "degree_window",
+    "delay_line",
+    "elu",
+    "exponential",
     "feature_buffer",
+    "gat_scores",
     "input_reader",
     "input_unpacker",
+    "inverse_norm",
+    "lane_heads",
+    "leaky_slope",
     "mac_array",
     "output_buffer",
     "output_stream",
     "pass_sequencer",
     "performance_counters",
+    "reciprocal",
     "requantize",
+    "row_tracker",
     "schedule_checker",
     "serial_expander",
     "stream_loader",
@@ -118,12 +131,13 @@ def parameters(design: Design) -> dict[str, int]:
     load_words = [
         memory.depth * memory.copies
         for memory in design.memories
-        if memory.role not in ("feature", "output")
-    ]
+        if memory.role not in ("feature", "output", "exponential", "activation", "delay")
+    ] + [target.words for target in design.targets]
     load_word_bits = max([64, *(target.bits for target in design.targets)])
     beats = -(-load_word_bits // design.stream_bits)
     out_beats = -(-design.lanes * final.bits // design.stream_bits)
     # Slices have depths of their own: there, an address is {chunk, row}.
+    chunks = design.chunks
     stride = design.bank_rows if design.buckets == 1 else 1 << address_bits(design.bank_rows)
     region_depth = max(region.chunks for region in regions) * stride
     input_step_bits = design.input_steps.bit_length() - 1
@@ -156,8 +170,8 @@ def parameters(design: Design) -> dict[str, int]:
         "EXPONENT_BITS": EXPONENT_BITS,
         "BOUND_BITS": count_bits(capacity.nodes),
         "SLICE_BITS": count_bits(max(capacity.nodes, largest_room)) + 1,
-        "CHUNKS": max(step.chunks for step in design.passes),
-        "CHUNK_BITS": address_bits(max(step.chunks for step in design.passes)),
+        "CHUNKS": chunks,
+        "CHUNK_BITS": address_bits(chunks),
         "LANE_BITS": address_bits(design.lanes),
         "LANE_COUNT_BITS": count_bits(design.lanes),
         "NODE_BITS": count_bits(capacity.nodes),
@@ -186,7 +200,10 @@ def parameters(design: Design) -> dict[str, int]:
             count_bits(capacity.input_words), input_addr_bits + input_step_bits
         ),
         "WEIGHT_ADDR_BITS": weight_addr_bits,
-        "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
+        "OPERAND_BITS": design.operand_bits,
+        "MULTIPLIED_BITS": design.multiplied_bits,
+        "ADDEND_BITS": design.addend_bits,
+        "FACTOR_BITS": design.addend_factor_bits,
         "OPERAND_ROW_BITS": max(
             address_bits(-(-weight_rows // design.banks)), address_bits(design.bank_rows)
         ),
@@ -210,6 +227,62 @@ def parameters(design: Design) -> dict[str, int]:
         "FIFO_ADDR_BITS": FIFO_ADDR_BITS,
         "COUNTER_BITS": COUNTER_BITS,
         "COUNTER_INDEX_BITS": address_bits(len(COUNTERS)),
+        **(_attention_parameters(design) if design.attention else {}),
+        **(_activation_parameters(design) if design.activations else {}),
+    }
+
+
+def _attention_parameters(design: Design) -> dict[str, int]:
+    timing = design.timing
+    heads = max(one.heads for one in design.attending)
+    groups = -(-heads // timing.head_lanes)
+    aligned_bits, mean_bits = design.mean_bits
+    found = {
+        "HEAD_LANES": timing.head_lanes,
+        "HEADS": groups * timing.head_lanes,
+        "HEAD_BITS": address_bits(groups * timing.head_lanes),
+        "GROUPS": groups,
+        "GROUP_BITS": address_bits(groups),
+        "TABLES": len(design.attention),
+        "TABLE_SELECT_BITS": address_bits(len(design.attention)),
+        "TABLE_ADDR_BITS": address_bits(len(design.attention) << design.table_bits),
+        "INDEX_BITS": design.table_bits,
+        "ATTENTION_BITS": design.attention_bits,
+        "LOGIT_BITS": design.logit_bits,
+        "INDEX_SHIFT_BITS": count_bits(design.logit_bits),
+        "DENOMINATOR_BITS": design.denominator_bits,
+        "RECIPROCAL_EXPONENT_BITS": count_bits(design.denominator_bits),
+        "NUMERATOR_BITS": design.numerator_bits,
+        "ALIGNED_BITS": aligned_bits,
+        "MEAN_BITS": mean_bits,
+        "DELAY_BITS": count_bits(
+            max(*timing.operand_delays, *timing.result_delays)
+        ),
+        "OPERAND_DELAY_DEPTH": timing.operand_depth,
+        "RESULT_DELAY_DEPTH": timing.result_depth,
+        "STEP_BITS": design.step_bits,
+        "RESULT_BITS": design.result_bits,
+    }
+    if design.has_gat:
+        _, slope_shift = design.slope
+        found |= {
+            "SCORE_BITS": design.score_bits,
+            "SCORE_CHUNKS": max(step.score_chunks for step in design.passes),
+            "GAT_LOGIT_BITS": design.score_bits + 1 + slope_shift,
+        }
+    if design.has_agnn:
+        found |= {"BETA_BITS": design.beta_bits, "COSINE_BITS": design.cosine_bits}
+    return found
+
+
+def _activation_parameters(design: Design) -> dict[str, int]:
+    return {
+        "ACTIVATION_BITS": design.activation_bits,
+        "ELU_TABLES": len(design.activations),
+        "ELU_SELECT_BITS": address_bits(len(design.activations)),
+        "ACTIVATION_ADDR_BITS": address_bits(
+            len(design.activations) << (design.activation_bits - 1)
+        ),
     }
 
 
@@ -228,6 +301,7 @@ _WORDS_OF = {
 }
 """How many words a load packet must have, for targets that do not follow the nodes."""
 LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
+ATTENTION_PARAMETERS = ("HEADS", "TABLE_SELECT_BITS", "DELAY_BITS", "INDEX_SHIFT_BITS")
 WINDOW_PARAMETERS = ("BUCKETS", "BUCKET_BITS", "BOUND_BITS", "EXPONENT_BITS", "PLACE_BITS")
 
 
@@ -292,6 +366,40 @@ def _regions(design: Design) -> list[dict[str, Any]]:
     return found
 
 
+def _row_settings(design: Design, step: Pass) -> dict[str, Any]:
+    """Return what a pass needs beside its sums: rows' own words, delays, numbers of tables."""
+    rule = step.attention
+    row_a = step.addend_region
+    row_b = None
+    if rule is not None and rule.score_chunks:
+        row_a, row_b = rule.target_region, rule.bound_region
+    found: dict[str, Any] = {
+        "row_a": row_a,
+        "row_b": row_b,
+        "bypass": design.bypasses(step),
+        "alone": design.walk_length(design.passes[step.leader]) == 1,
+        "walk_bias": any(one.has_bias for one in design.passes if one.leader == step.leader),
+        "elu_number": design.activations.index(step) if step.elu else 0,
+    }
+    if design.attention:
+        timing = design.timing
+        found |= {
+            "operand_delay": timing.operand_delays[step.index],
+            "result_delay": timing.result_delays[step.index],
+            "last_group": 0 if rule is None else -(-rule.heads // timing.head_lanes) - 1,
+        }
+    return found
+
+
+def _lane_heads(design: Design) -> list[dict[str, Any]]:
+    """Return the heads of all lanes for every chunk of every pass with attention."""
+    return [
+        {"select": number, "chunk": chunk, "heads": heads}
+        for number, step in enumerate(design.attention)
+        for chunk, heads in enumerate(heads_of_lanes(step, design.lanes))
+    ]
+
+
 def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
     values = parameters(design)
     by_name = {memory.name: memory for memory in design.memories}
@@ -326,12 +434,15 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         {
             **{name: getattr(step, name) for name in step.__slots__},
             "limit_low": step.limit_low, "limit_high": step.limit_high,
-            "source_pass": step.source_pass, "exponents": _exponents(step, design.buckets),
+            "exponents": _exponents(step, design.buckets), "leads": step.leads,
             "multiplier_select": _multiplier_select(design, step.index),
+            "score_chunks": step.score_chunks,
+            **_row_settings(design, step),
         }
         for step in design.passes
     ]  # fmt: skip
     edge = design.edge_record
+    heads = _lane_heads(design)
     return {
         "p": SimpleDict(values),
         "capacity": design.capacity,
@@ -356,7 +467,26 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "input_channels": design.manifest.input.channels,
         "has_channels": bool(design.channel_width),
         "has_bias": design.has_bias,
-        "has_addend": False,
+        "has_addend": design.has_addend,
+        "parts": design.parts,
+        "row_ports": design.row_ports,
+        "attention": design.attention,
+        "activations": design.activations,
+        "has_gat": design.has_gat,
+        "has_agnn": design.has_agnn,
+        "has_maximum": design.has_maximum,
+        "has_bypass": design.has_bypass,
+        "bypass_setting": design.has_bypass and bool(design.attention),
+        "lane_values": bool(design.attention),
+        "word_limits": design.buckets > 1 or design.parts,
+        "walks": [passes[step.index] for step in design.walks],
+        "constants": design.constants,
+        "field_lows": {
+            field.name: sum(other.bits for other in design.constants[:number])
+            for number, field in enumerate(design.constants)
+        },
+        "first_heads": heads[0]["heads"] if heads else [],
+        "head_cases": heads[1:],
         "errors": ERRORS,
         "infer_type": PACKET_TYPES["inference"],
         "header_beats": -(-64 // design.stream_bits),
@@ -379,6 +509,10 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
                 name for name in TOP_PARAMETERS if design.has_payload or name != "INPUT_WORD_BITS"
             )
             + (WINDOW_PARAMETERS if design.buckets > 1 else ())
+            + (ATTENTION_PARAMETERS if design.attention else ())
+            + (("GROUP_BITS",) if design.has_gat else ())
+            + (("BETA_BITS",) if design.has_agnn else ())
+            + (("ELU_SELECT_BITS",) if design.activations else ())
             + (("INPUT_COUNT_BITS",) if design.inputs_on_chip else ())
             + (LOAD_PARAMETERS if targets else ())
         ),
@@ -403,6 +537,14 @@ def units_of(design: Design) -> list[str]:
         "serial_expander": design.serial,
         "input_reader": design.inputs_on_chip,
         "input_unpacker": design.has_payload,
+        **dict.fromkeys(
+            ("attention_epilogue", "attention_weights", "delay_line", "exponential", "lane_heads",
+             "reciprocal", "row_tracker"),
+            bool(design.attention),
+        ),
+        **dict.fromkeys(("gat_scores", "leaky_slope"), design.has_gat),
+        **dict.fromkeys(("agnn_scores", "inverse_norm"), design.has_agnn),
+        "elu": bool(design.activations),
     }
     return [name for name in UNITS if optional.get(name, True)]
 

@@ -237,7 +237,11 @@ def _alternate(rows: IntArray) -> IntArray:
 
 
 def schedule_rows(
-    indptr: IntArray, operand_bank: IntArray, operand_address: IntArray, placement: Placement
+    indptr: IntArray,
+    operand_bank: IntArray,
+    operand_address: IntArray,
+    placement: Placement,
+    first: IntArray | None = None,
 ) -> Schedule:
     """Schedule a pass. The same arguments give the same schedule.
 
@@ -248,6 +252,7 @@ def schedule_rows(
         operand_bank: int64 [entries], bank of the operand of each entry.
         operand_address: int64 [entries], its address there.
         placement: Owners of the rows.
+        first: int64 [nodes], the entry that each row, none of them empty, begins with; None: any.
 
     Raises:
         ValueError: arrays that do not fit together, a bank that there is not.
@@ -255,12 +260,17 @@ def schedule_rows(
     _check_arguments(indptr, operand_bank, operand_address, placement)
     lengths = np.diff(indptr)
     row = np.repeat(np.arange(lengths.size), lengths)
+    entries = np.arange(row.size)
+    if first is not None:
+        # The entries before it move back by one.
+        entries = np.lexsort((entries, entries != first[row], row))
     if placement.pes == 1:
         walked = placement.nodes[:, 0]
         closed_in = np.empty(lengths.size, np.int64)
         closed_in[walked] = np.cumsum(np.maximum(lengths, 1)[walked]) - 1
         steps = int(closed_in[walked[-1]]) + 1
-        read_in = closed_in[row] - (indptr[row + 1] - 1 - np.arange(row.size))
+        read_in = np.empty(row.size, np.int64)
+        read_in[entries] = closed_in[row] - (indptr[row + 1] - 1 - np.arange(row.size))
     else:
         from sgq_hw.list_scheduling import Work, list_schedule  # noqa: PLC0415
 
@@ -269,10 +279,11 @@ def schedule_rows(
             owned=np.bincount(placement.pe, minlength=placement.pes),
             starts=np.ascontiguousarray(indptr[:-1]),
             lengths=lengths,
-            entries=np.arange(row.size),
+            entries=entries,
             row=row,
             bank=operand_bank,
             word=_words(operand_bank, operand_address),
+            first_fixed=first is not None,
         )
         read_in, closed_in, steps = list_schedule(work, placement.banks)
 
@@ -325,6 +336,7 @@ def check_schedule(
     operand_bank: IntArray,
     operand_address: IntArray,
     placement: Placement,
+    first: IntArray | None = None,
 ) -> None:
     """Check a schedule against every rule, record by record, sharing nothing with the scheduler.
 
@@ -334,6 +346,7 @@ def check_schedule(
         operand_bank: int64 [entries], bank of the operand of each entry.
         operand_address: int64 [entries], its address there.
         placement: Owners of the rows.
+        first: int64 [nodes], the entry that each row begins with; None: any.
 
     Raises:
         ValueError: a rule that is broken; names step and PE.
@@ -341,7 +354,7 @@ def check_schedule(
     for array in (schedule.entry, schedule.last, schedule.slot):
         if array.shape != (schedule.steps, placement.pes):
             raise ValueError(f"schedule: shape {array.shape}, {placement.pes} PEs")
-    check = _Check(indptr, placement)
+    check = _Check(indptr, placement, None if first is None else first.tolist())
     bank, address = operand_bank.tolist(), operand_address.tolist()
     for step in range(schedule.steps):
         delivers: dict[int, int] = {}
@@ -375,7 +388,10 @@ class _Check:
         closed: How many of them each PE has closed.
     """
 
-    def __init__(self, indptr: IntArray, placement: Placement) -> None:
+    def __init__(
+        self, indptr: IntArray, placement: Placement, first: list[int] | None
+    ) -> None:
+        self.first = first
         self.lengths: list[int] = np.diff(indptr).tolist()
         self.row_of = [row for row, length in enumerate(self.lengths) for _ in range(length)]
         self.pe_of: list[int] = placement.pe.tolist()
@@ -422,6 +438,9 @@ class _Check:
             return f"row {row} is not empty" if self.lengths[row] else ""
         if self.read[entry]:
             return f"entry {entry} is read twice"
+        begins = self.left[row] == self.lengths[row]
+        if begins and self.first is not None and self.first[row] != entry:
+            return f"row {row} begins with entry {entry}, not {self.first[row]}"
         self.read[entry] = True
         self.left[row] -= 1
         return ""

@@ -8,7 +8,7 @@ from sgq_hw.cycles import inference_cycles, pass_times
 from sgq_hw.design import MAX_LANES, Design
 from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for
-from sgq_hw.golden.network import run, useful_macs
+from sgq_hw.golden.network import run, score_macs, useful_macs
 from sgq_hw.schedule import PES_CHOICES
 
 DEFAULT_CLOCK_MHZ = 100.0
@@ -81,7 +81,8 @@ def predict(design: Design, bundle: Bundle, useful: int | None = None) -> Throug
     cycles = inference_cycles(design, bundle.workload)
     lanes, slots = design.lanes, design.pes * design.lanes
     busy = sum(
-        time.macs * step.out_channels for time, step in zip(times, design.passes, strict=True)
+        time.macs * design.walk_channels(step)
+        for time, step in zip(times, design.walks, strict=True)
     )
     waits = sum(time.output_wait for time in times) + cycles - sum(time.cycles for time in times)
     lost = {
@@ -91,9 +92,9 @@ def predict(design: Design, bundle: Bundle, useful: int | None = None) -> Throug
         "fill_drain": sum(time.overhead for time in times) * slots,
         "input_stall": sum(time.input_wait for time in times) * slots,
         "output_stall": waits * slots,
-        "computed_zeros": busy - useful,
+        "computed_zeros": busy + score_macs(bundle.network, bundle.workload) - useful,
     }
-    by_name = {step.name: time.cycles for step, time in zip(design.passes, times, strict=True)}
+    by_name = {step.name: time.cycles for step, time in zip(design.walks, times, strict=True)}
     return Throughput(design, cycles, by_name, useful, lost)
 
 

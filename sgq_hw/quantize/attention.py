@@ -82,6 +82,7 @@ def choose_gat(stage: PlannedStage, scores: Format, heads: int) -> Attention:
     record = GatAttention(
         heads=heads, bits=table.bits, index_shift=table.index_shift,
         slope_code=SLOPE_CODE, slope_shift=SLOPE_SHIFT, bound=stage.bound,
+        table_length=length,
     )  # fmt: skip
     return Attention(record, table, scale)
 
@@ -112,7 +113,7 @@ def choose_agnn(stage: PlannedStage, beta: float, channels: int, magnitude: int)
     table = attention_table(stage.attention_bits, scale, length, 2 * min(2 * abs(code), high))
     record = AgnnAttention(
         bits=table.bits, index_shift=table.index_shift, score_bits=stage.score_bits,
-        norm_bits=norm_bits, beta=code,
+        norm_bits=norm_bits, beta=code, table_length=length,
     )  # fmt: skip
     return Attention(record, table, scale)
 
