@@ -368,6 +368,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "memories": memories,
         "regions": _regions(design),
         "windows": design.buckets > 1,
+        "word_limits": design.buckets > 1,
         "collects": design.collects,
         "direct": design.direct,
         "passes": passes,
@@ -418,12 +419,12 @@ class SimpleDict(SimpleNamespace):
         return value
 
 
-def addend_parameters(design: Design, factor: int) -> dict[str, int]:
-    """Return the parameters of an epilogue that adds `factor` times a second tensor."""
-    addend = abs(factor) << (design.feature_bits - 1)
+def addend_parameters(design: Design, factor_bits: int) -> dict[str, int]:
+    """Return the parameters of an epilogue that adds a second tensor times a factor so wide."""
+    addend = 1 << (factor_bits + design.feature_bits - 1)
     return {
         "ADDEND_BITS": design.feature_bits,
-        "ADDEND_FACTOR": factor,
+        "FACTOR_BITS": factor_bits,
         "TOTAL_BITS": ((1 << (design.total_bits - 1)) + addend).bit_length() + 1,
     }
 
@@ -444,7 +445,7 @@ def render(
     bundle_hash: str,
     rom_graph: RomGraph = RomGraph(),  # noqa: B008 (immutable)
     unit: str | None = None,
-    addend_factor: int = 0,
+    factor_bits: int = 0,
 ) -> dict[str, str]:
     """Render a design.
 
@@ -453,15 +454,15 @@ def render(
         bundle_hash: Short hash of the bundle, written into every header.
         rom_graph: The baked-in graph, for a ROM design.
         unit: Only this template (and the memories it may instantiate).
-        addend_factor: Factor of a second tensor in `requantize`; 0 leaves the addend out. For the
-            unit alone: no pass of the accelerator has an addend yet.
+        factor_bits: Bits of the factor of a second tensor in `requantize`; 0 leaves the addend out.
+            For the unit alone: no pass of the accelerator has an addend yet.
 
     Returns:
         File name to Verilog text.
     """
     context = _context(design, rom_graph)
-    if addend_factor:
-        values = {**parameters(design), **addend_parameters(design, addend_factor)}
+    if factor_bits:
+        values = {**parameters(design), **addend_parameters(design, factor_bits)}
         context |= {"p": SimpleDict(values), "has_addend": True}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
