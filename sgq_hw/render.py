@@ -1,5 +1,6 @@
 """Rendering: a design becomes Verilog modules, one template each."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
@@ -126,6 +127,7 @@ def parameters(design: Design) -> dict[str, int]:
     # Slices have depths of their own: there, an address is {chunk, row}.
     stride = design.bank_rows if design.buckets == 1 else 1 << address_bits(design.bank_rows)
     region_depth = max(region.chunks for region in regions) * stride
+    operand_bits = max(design.weight_bits, design.feature_bits)
     input_step_bits = design.input_steps.bit_length() - 1
     input_addr_bits = address_bits(-(-capacity.input_words // design.input_steps))
     weight_addr_bits = max(address_bits(design.program.weight_words), 1)
@@ -186,7 +188,9 @@ def parameters(design: Design) -> dict[str, int]:
             count_bits(capacity.input_words), input_addr_bits + input_step_bits
         ),
         "WEIGHT_ADDR_BITS": weight_addr_bits,
-        "OPERAND_BITS": max(design.weight_bits, design.feature_bits),
+        "OPERAND_BITS": operand_bits,
+        # Features reach the multiplier only where edges have a value to multiply them with.
+        "MULTIPLIED_BITS": design.weight_bits if design.manifest.edge is None else operand_bits,
         "OPERAND_ROW_BITS": max(
             address_bits(-(-weight_rows // design.banks)), address_bits(design.bank_rows)
         ),
@@ -340,6 +344,10 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "has_payload": design.has_payload,
         "sparse_input": design.sparse_input,
         "edge_values": design.manifest.edge is not None,
+        # Edges without a value add features past the multiplier.
+        "has_bypass": design.manifest.edge is None,
+        "has_maximum": False,
+        "lane_values": False,
         "streamed": design.streamed,
         "serial": design.serial,
         "aggregations": design.aggregations,
@@ -445,7 +453,7 @@ def render(
     bundle_hash: str,
     rom_graph: RomGraph = RomGraph(),  # noqa: B008 (immutable)
     unit: str | None = None,
-    factor_bits: int = 0,
+    changes: Mapping[str, Any] = {},
 ) -> dict[str, str]:
     """Render a design.
 
@@ -454,16 +462,16 @@ def render(
         bundle_hash: Short hash of the bundle, written into every header.
         rom_graph: The baked-in graph, for a ROM design.
         unit: Only this template (and the memories it may instantiate).
-        factor_bits: Bits of the factor of a second tensor in `requantize`; 0 leaves the addend out.
-            For the unit alone: no pass of the accelerator has an addend yet.
+        changes: Flags of the templates and parameters (in capitals) that differ from the design's,
+            for units that can do what no pass of the accelerator needs yet.
 
     Returns:
         File name to Verilog text.
     """
     context = _context(design, rom_graph)
-    if factor_bits:
-        values = {**parameters(design), **addend_parameters(design, factor_bits)}
-        context |= {"p": SimpleDict(values), "has_addend": True}
+    if changes:
+        values = {name: value for name, value in changes.items() if name.isupper()}
+        context |= {**changes, "p": SimpleDict({**parameters(design), **values})}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
     for name in units_of(design) if unit is None else [unit]:

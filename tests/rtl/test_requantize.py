@@ -35,11 +35,12 @@ def job(name: str, factor_bits: int = 0) -> UnitRun:
         "word_limits": design.buckets > 1,
         "draws": DRAWS,
     }
+    changes: dict[str, object] = {}
     if factor_bits:
         settings |= addend_parameters(design, factor_bits)
+        changes = {"has_addend": True, **addend_parameters(design, factor_bits)}
     plain = unit_run("requantize", design, settings)
-    texts = render(design, "unit", unit="requantize", factor_bits=factor_bits)
-    return replace(plain, texts=texts)
+    return replace(plain, texts=render(design, "unit", unit="requantize", changes=changes))
 
 
 @pytest.mark.parametrize("name", list(DESIGNS))
