@@ -1,5 +1,6 @@
 """Rendering: a design becomes Verilog modules, one template each."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from types import SimpleNamespace
@@ -560,12 +561,12 @@ class SimpleDict(SimpleNamespace):
         return value
 
 
-def addend_parameters(design: Design, factor: int) -> dict[str, int]:
-    """Return the parameters of an epilogue that adds `factor` times a second tensor."""
-    addend = abs(factor) << (design.feature_bits - 1)
+def addend_parameters(design: Design, factor_bits: int) -> dict[str, int]:
+    """Return the parameters of an epilogue that adds a second tensor times a factor so wide."""
+    addend = 1 << (factor_bits + design.feature_bits - 1)
     return {
         "ADDEND_BITS": design.feature_bits,
-        "ADDEND_FACTOR": factor,
+        "FACTOR_BITS": factor_bits,
         "TOTAL_BITS": ((1 << (design.total_bits - 1)) + addend).bit_length() + 1,
     }
 
@@ -586,7 +587,7 @@ def render(
     bundle_hash: str,
     rom_graph: RomGraph = RomGraph(),  # noqa: B008 (immutable)
     unit: str | None = None,
-    addend_factor: int = 0,
+    changes: Mapping[str, Any] = {},
 ) -> dict[str, str]:
     """Render a design.
 
@@ -595,16 +596,16 @@ def render(
         bundle_hash: Short hash of the bundle, written into every header.
         rom_graph: The baked-in graph, for a ROM design.
         unit: Only this template (and the memories it may instantiate).
-        addend_factor: Factor of a second tensor in `requantize`; 0 leaves the addend out. For the
-            unit alone: no pass of the accelerator has an addend yet.
+        changes: Flags of the templates and parameters (in capitals) that differ from the design's,
+            for units that can do what no pass of the accelerator needs yet.
 
     Returns:
         File name to Verilog text.
     """
     context = _context(design, rom_graph)
-    if addend_factor:
-        values = {**parameters(design), **addend_parameters(design, addend_factor)}
-        context |= {"p": SimpleDict(values), "has_addend": True}
+    if changes:
+        values = {name: value for name, value in changes.items() if name.isupper()}
+        context |= {**changes, "p": SimpleDict({**parameters(design), **values})}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
     for name in units_of(design) if unit is None else [unit]:

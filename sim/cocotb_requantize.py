@@ -1,7 +1,8 @@
 """Bench of `requantize`: every word equals the golden epilogue, four cycles after it came.
 
-With degree windows (setting `windows`) every word brings its own shift and limits, without them
-they are inputs of the unit that change between the words of different passes.
+With the setting `word_limits` every word brings its own shift and limits, without it
+they are inputs of the unit that change between the words of different passes, as the factor of an
+addend does.
 """
 
 from collections import Counter, deque
@@ -50,8 +51,8 @@ class Epilogue:
         self.events: Counter[str] = Counter()
         self.in_flight: deque[Word | None] = deque([None] * LATENCY)
         self.has_addend = "ADDEND_BITS" in self.values
-        self.factor = int(self.values.get("ADDEND_FACTOR", 0))
-        self.windowed = bool(self.values["windows"])
+        self.factor = 0
+        self.word_limits = bool(self.values["word_limits"])
         self.shift, self.signed = 0, False
         self.windows = [Window(exponent=0, bits=1)]
 
@@ -67,22 +68,24 @@ class Epilogue:
         return draw_codes(self.rng, *self.limits(name), shape)
 
     async def configure(self) -> None:
-        """Draw shift and formats of a pass; without windows, once the last word has left."""
-        for _ in range(0 if self.windowed else LATENCY - 1):
+        """Draw shift, formats and factor of a pass; inputs change once the last word has left."""
+        for _ in range(LATENCY - 1 if self.has_addend or not self.word_limits else 0):
             await self.cycle(None)
         rng, largest = self.rng, (1 << self.values["SHIFT_BITS"]) - 1
         self.shift = int(rng.choice([0, 1, largest, rng.integers(0, largest + 1)]))
+        largest_factor = (1 << self.values.get("FACTOR_BITS", 0)) - 1
+        self.factor = int(rng.choice([0, largest_factor, rng.integers(0, largest_factor + 1)]))
         self.signed = bool(rng.random() < 0.5)
         widest = self.values["OUT_BITS"] - (not self.signed)
         if widest < 2:
             self.signed, widest = False, 1
-        room = min(largest - self.shift, HIGHEST_EXPONENT) if self.windowed else 0
+        room = min(largest - self.shift, HIGHEST_EXPONENT) if self.word_limits else 0
         self.windows = [
             Window(
                 exponent=int(rng.choice([0, room, int(rng.integers(0, room + 1))])),
                 bits=int(rng.integers(2 if self.signed else 1, widest + 1)),
             )
-            for _ in range(self.values["BUCKETS"] if self.windowed else 1)
+            for _ in range(self.values["BUCKETS"] if self.word_limits else 1)
         ]
 
     def ranges(self, buckets: IntArray) -> Range:
@@ -146,6 +149,9 @@ class Epilogue:
             "shift 0": of.shift == 0,
             "largest shift": of.shift == largest,
         }
+        if self.has_addend:
+            largest_factor = (1 << self.values["FACTOR_BITS"]) - 1
+            visits["largest factor"] = np.full(1, self.factor == largest_factor)
         self.events.update({name: int(hits.sum()) for name, hits in visits.items()})
 
     def words(self, count: int) -> list[Word]:
@@ -157,7 +163,7 @@ class Epilogue:
         sums = columns["acc"], columns["multiplier"], columns["bias"]
         total = sums[0] * sums[1] + sums[2]
         self.count(total if addend is None else total + addend * self.factor, of)
-        if self.windowed:
+        if self.word_limits:
             codes = requantize_windows(
                 *sums, self.shift, self.windows, self.signed, buckets, addend, self.factor
             )
@@ -167,10 +173,11 @@ class Epilogue:
             bits = self.windows[0].bits
             codes = requantize(*sums, self.shift, bits, self.signed, addend, self.factor)
         widths = {name: self.values[f"{name.upper()}_BITS"] for name in columns}
+        factor = {"addend_factor": self.factor} if self.has_addend else {}
         return [
             Word(
                 {f"in_{name}": pack(columns[name][at], bits) for name, bits in widths.items()}
-                | self.window(*(int(part[at, 0]) for part in (of.shift, of.low, of.high))),
+                | self.window(*(int(part[at, 0]) for part in (of.shift, of.low, of.high))) | factor,
                 draw_bits(self.rng, self.values["TAG_BITS"]),
                 codes[at].tolist(),
             )
@@ -180,7 +187,7 @@ class Epilogue:
     def window(self, shift: int, low: int, high: int) -> dict[str, int]:
         """Return the inputs that say how a word is rounded and clipped."""
         mask = (1 << self.values["OUT_BITS"]) - 1
-        names = ("in_shift", "in_low", "in_high") if self.windowed else (
+        names = ("in_shift", "in_low", "in_high") if self.word_limits else (
             "shift", "limit_low", "limit_high")  # fmt: skip
         return dict(zip(names, (shift, low & mask, high & mask), strict=True))
 
@@ -190,7 +197,7 @@ class Epilogue:
         lanes = self.values["LANES"]
         widths = {name: lanes * self.values[f"{name.upper()}_BITS"] for name in names}
         found = {f"in_{name}": draw_bits(self.rng, bits) for name, bits in widths.items()}
-        if self.windowed:
+        if self.word_limits:
             bits = self.values["OUT_BITS"]
             found |= self.window(
                 draw_bits(self.rng, self.values["SHIFT_BITS"]),

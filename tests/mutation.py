@@ -179,6 +179,7 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "performance_counters": ("icarus", lambda: test_performance_counters.job(16, 5)),
     "ram": ("icarus", lambda: test_ram.job(8, 16)),
     "requantize": ("icarus", lambda: test_requantize.job("lanes3")),
+    "requantize addend": ("icarus", lambda: test_requantize.job("lanes3", factor_bits=5)),
     "requantize windows": ("icarus", lambda: test_requantize.job("windows2")),
     "rom": ("icarus", lambda: test_rom.job(16, 64)),
     "schedule_checker": ("icarus", lambda: test_schedule_checker.job(4)),

@@ -28,17 +28,19 @@ DESIGNS: dict[str, dict[str, object]] = {
 DRAWS = 40
 
 
-def job(name: str, addend_factor: int = 0) -> UnitRun:
+def job(name: str, factor_bits: int = 0) -> UnitRun:
     design = random_design(11, **DESIGNS[name])
     settings: dict[str, object] = {
         "accumulator": max(step.bound.accumulator for step in design.passes),
+        "word_limits": design.buckets > 1,
         "draws": DRAWS,
     }
-    if addend_factor:
-        settings |= addend_parameters(design, addend_factor)
+    changes: dict[str, object] = {}
+    if factor_bits:
+        settings |= addend_parameters(design, factor_bits)
+        changes = {"has_addend": True, **addend_parameters(design, factor_bits)}
     plain = unit_run("requantize", design, settings)
-    texts = render(design, "unit", unit="requantize", addend_factor=addend_factor)
-    return replace(plain, texts=texts)
+    return replace(plain, texts=render(design, "unit", unit="requantize", changes=changes))
 
 
 @pytest.mark.parametrize("name", list(DESIGNS))
@@ -49,11 +51,12 @@ def test_formats_on_icarus(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 @pytest.mark.parametrize("name", ["lanes3", "windows2"])
 def test_with_an_addend(name: str, simulator: Simulator, tmp_path: Path) -> None:
-    run_unit(job(name, addend_factor=5), simulator, tmp_path)
+    run_unit(job(name, factor_bits=5), simulator, tmp_path)
 
 
-def test_with_a_negative_addend(tmp_path: Path) -> None:
-    run_unit(job("lanes1", addend_factor=-3), "icarus", tmp_path)
+@pytest.mark.parametrize(("name", "factor_bits"), [("lanes1", 1), ("lanes1", 16), ("windows8", 9)])
+def test_widths_of_the_addend(name: str, factor_bits: int, tmp_path: Path) -> None:
+    run_unit(job(name, factor_bits), "icarus", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +89,21 @@ def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
 )
 def test_a_planted_fault_of_windows_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("windows2"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["lanes3", "windows2"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("bias_total + scaled_total", "bias_total"),
+        ("bias_total + scaled_total", "bias_total - scaled_total"),
+        ("{FACTOR_BITS{addend[ADDEND_BITS-1]}}", "{FACTOR_BITS{1'b0}}"),
+        ("{ADDEND_BITS{1'b0}}, add", "{ADDEND_BITS{addend_factor[FACTOR_BITS-1]}}, add"),
+        ("(TOTAL_BITS-SCALED_BITS){scaled_reg[SCALED_BITS-1]}", "(TOTAL_BITS-SCALED_BITS){1'b0}"),
+        ("in_addend[lane*ADDEND_BITS +:", "in_addend[0 +:"),
+    ],
+)  # fmt: skip
+def test_a_planted_fault_of_the_addend_is_found(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    expect_failure_of(mutated(job(name, factor_bits=5), old, new), tmp_path)
