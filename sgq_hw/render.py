@@ -368,6 +368,7 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "memories": memories,
         "regions": _regions(design),
         "windows": design.buckets > 1,
+        "row_ports": 0,
         "collects": design.collects,
         "direct": design.direct,
         "passes": passes,
@@ -445,6 +446,7 @@ def render(
     rom_graph: RomGraph = RomGraph(),  # noqa: B008 (immutable)
     unit: str | None = None,
     addend_factor: int = 0,
+    row_ports: int = 0,
 ) -> dict[str, str]:
     """Render a design.
 
@@ -455,11 +457,14 @@ def render(
         unit: Only this template (and the memories it may instantiate).
         addend_factor: Factor of a second tensor in `requantize`; 0 leaves the addend out. For the
             unit alone: no pass of the accelerator has an addend yet.
+        row_ports: Row ports of `feature_buffer`, at most two. For the unit alone too.
 
     Returns:
         File name to Verilog text.
     """
     context = _context(design, rom_graph)
+    if row_ports:
+        context["row_ports"] = row_ports
     if addend_factor:
         values = {**parameters(design), **addend_parameters(design, addend_factor)}
         context |= {"p": SimpleDict(values), "has_addend": True}
