@@ -1,8 +1,10 @@
 """The feature buffer: layout, widths and signs of one and of two regions, in one bank and many.
 
-With degree windows also: slices of bits, rows for some positions only, exponents.
+With degree windows also: slices of bits, rows for some positions only, exponents. With row ports
+also: rows of each processing element from further regions, all at once.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ import pytest
 
 from sgq_hw.design import Design, make_design
 from sgq_hw.formats import Format, Window
+from sgq_hw.lowering import Region
+from sgq_hw.render import render
 from sgq_hw.sim.runner import find_icarus, find_verilator
 from sgq_hw.slices import candidates
 from tests.random_networks import gcn_layers
@@ -54,17 +58,42 @@ end
 """No word is asked of a memory that it does not have, whether or not its data are used."""
 
 
-def checked_run(design: Design, settings: dict[str, Any]) -> UnitRun:
-    run = unit_run("feature_buffer", design, settings)
-    return mutated(run, CHECKS_END, DEPTH_CHECK + CHECKS_END)
+def checked_run(
+    design: Design, settings: dict[str, Any], row_ports: int = 0, junk: bool = False
+) -> UnitRun:
+    """Return the run of a buffer; with junk row ports may ask for words that are not there."""
+    run = unit_run("feature_buffer", design, {**settings, "row_ports": row_ports, "junk": junk})
+    texts = render(design, "unit", unit="feature_buffer", changes={"row_ports": row_ports})
+    for name, text in texts.items():
+        if name.startswith("sgq_ram_") and not junk:
+            assert CHECKS_END in text
+            texts[name] = text.replace(CHECKS_END, DEPTH_CHECK + CHECKS_END)
+    return replace(run, texts=texts)
 
 
 def job(name: str, draws: int = 6) -> UnitRun:
     design = random_design(51, **DESIGNS[name])
+    assert (len(design.program.regions) == 1) == name.endswith("one-region")
+    return checked_run(design, plain_settings(design, draws))
+
+
+def plain_settings(design: Design, draws: int) -> dict[str, Any]:
     regions = [(region.bits, region.signed, region.chunks) for region in design.program.regions]
-    assert (len(regions) == 1) == name.endswith("one-region")
-    settings = {"draws": draws, "regions": regions, "nodes": design.capacity.nodes}
-    return checked_run(design, settings)
+    return {"draws": draws, "regions": regions, "nodes": design.capacity.nodes}
+
+
+def with_regions(design: Design, count: int, seed: int) -> Design:
+    """Return a design with so many regions, those beyond its own at random widths."""
+    rng = np.random.default_rng(seed)
+    regions = list(design.program.regions)[:count]
+    most = max(region.chunks for region in regions)
+    while len(regions) < count:
+        signed = bool(rng.random() < 0.5)
+        widest = min(design.feature_bits, design.out_bits) - (not signed)
+        widths = tuple(between(rng, min(1 + signed, widest), widest) for _ in range(design.buckets))
+        regions.append(Region(widths, signed, between(rng, 1, most)))
+    rng.shuffle(regions)
+    return replace(design, program=replace(design.program, regions=tuple(regions)))
 
 
 @pytest.mark.parametrize("name", list(DESIGNS))
@@ -129,7 +158,7 @@ def windowed(rng: Rng, output: Format, buckets: int, max_bits: int) -> Format:
 
 def window_design(
     *, buckets: int, seed: int = 1, room: list[int] | None = None, max_bits: int = 16,
-    **options: Any,
+    regions: int = 0, **options: Any,
 ) -> Design:  # fmt: skip
     """Return a design whose stored tensors have windows, cut into slices in a random way."""
     rng = np.random.default_rng(seed)
@@ -153,6 +182,8 @@ def window_design(
         manifest, lanes=design.lanes, pes=design.pes, stream_bits=design.stream_bits,
         capacity=replace(design.capacity, bucket_nodes=tuple(bucket_nodes)),
     )  # fmt: skip
+    if regions:
+        found = with_regions(found, regions, seed)
     plans = []
     for region in found.program.regions:
         choice = candidates(
@@ -166,22 +197,22 @@ def window_design(
     return found
 
 
-def window_job(name: str, draws: int = 8, peek: bool = False) -> UnitRun:
-    design = window_design(**WINDOWS[name])
-    regions = design.program.regions
-    settings = {
-        "draws": draws,
+def window_settings(design: Design, draws: int, peek: bool = False) -> dict[str, Any]:
+    return {
+        **plain_settings(design, draws),
         "peek": peek,
-        "nodes": design.capacity.nodes,
         "bucket_nodes": design.capacity.bucket_nodes,
-        "regions": [(region.bits, region.signed, region.chunks) for region in regions],
-        "widths": [region.widths for region in regions],
+        "widths": [region.widths for region in design.program.regions],
         "slices": [
             [(part.low, part.high, part.first, part.end, part.rows) for part in plan.slices]
             for plan in design.region_plans
         ],
     }
-    return checked_run(design, settings)
+
+
+def window_job(name: str, draws: int = 8, peek: bool = False) -> UnitRun:
+    design = window_design(**WINDOWS[name])
+    return checked_run(design, window_settings(design, draws, peek))
 
 
 @pytest.mark.parametrize("name", list(WINDOWS))
@@ -189,24 +220,29 @@ def test_windows_on_icarus(name: str, tmp_path: Path) -> None:
     run_unit(window_job(name, peek=True), "icarus", tmp_path)
 
 
-@pytest.mark.parametrize("name", list(WINDOWS))
-def test_windows_have_no_complaint(name: str, tmp_path: Path) -> None:
-    texts = unit_run("feature_buffer", window_design(**WINDOWS[name])).texts
+def assert_no_complaint(texts: Mapping[str, str], folder: Path, synthesise: bool) -> None:
+    """Let Verilator, Icarus and, where wanted, Yosys read a buffer."""
     for file, text in texts.items():
-        (tmp_path / file).write_text(text)
+        (folder / file).write_text(text)
     verilator, icarus = find_verilator(), find_icarus()
     complaints = output(
         [str(verilator.executable), "--lint-only", "-Wall", "-Wno-DECLFILENAME", "--quiet",
          "--top-module", "sgq_feature_buffer", *texts],
-        tmp_path,
+        folder,
         verilator.environment(),
     )  # fmt: skip
     assert "%Warning" not in complaints
     top = ["-t", "null", "-s", "sgq_feature_buffer"]
-    assert not output([str(icarus.executable), "-g2005", "-Wall", *top, *texts], tmp_path).strip()
-    if name == "pe2-faults":
+    assert not output([str(icarus.executable), "-g2005", "-Wall", *top, *texts], folder).strip()
+    if synthesise:
         script = "read_verilog sgq_*.v; hierarchy -check -top sgq_feature_buffer; proc"
-        assert "Warning" not in yosys(f"{script}; check -assert", tmp_path)
+        assert "Warning" not in yosys(f"{script}; check -assert", folder)
+
+
+@pytest.mark.parametrize("name", list(WINDOWS))
+def test_windows_have_no_complaint(name: str, tmp_path: Path) -> None:
+    texts = unit_run("feature_buffer", window_design(**WINDOWS[name])).texts
+    assert_no_complaint(texts, tmp_path, name == "pe2-faults")
 
 
 @pytest.mark.parametrize("name", ["pe1-8-positions", "pe2-faults"])
@@ -251,3 +287,59 @@ def test_windows_from_power_up_states_on_verilator(name: str, tmp_path: Path) ->
 )
 def test_a_planted_fault_with_windows_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(window_job("pe2-faults", peek=True), old, new), tmp_path)
+
+
+ROWS: dict[str, tuple[int, int, bool, dict[str, Any]]] = {
+    "pe1-one-region": (1, 1, False, DESIGNS["pe1-one-region"]),
+    "pe1-4-regions": (2, 4, False, DESIGNS["pe1-lanes16-blocks"]),
+    "pe1-lanes1": (2, 3, True, DESIGNS["pe1-lanes1"]),
+    "pe1-one-node": (1, 3, False, DESIGNS["pe1-one-node"]),
+    "pe2-4-regions": (2, 4, False, DESIGNS["pe2-lanes3"]),
+    "pe2-one-chunk": (2, 4, False, {"pes": 2, "lanes": 8, "hidden": 5, "classes": 6, "nodes": 33}),
+    "pe2-one-node": (2, 4, True, DESIGNS["pe2-one-node"]),
+    "pe8-5-regions": (2, 5, True, DESIGNS["pe8-lanes2"]),
+    "pe8-few-nodes": (1, 3, False, DESIGNS["pe8-few-nodes"]),
+    "windows-pe1-8-positions": (2, 4, False, WINDOWS["pe1-8-positions"]),
+    "windows-pe1-one-node-a-position": (1, 3, True, WINDOWS["pe1-one-node-a-position"]),
+    "windows-pe2-one-bit": (2, 4, False, WINDOWS["pe2-one-bit"]),
+    "windows-pe2-one-chunk": (2, 3, True, WINDOWS["pe2-one-chunk"]),
+    "windows-pe2-faults": (2, 4, False, WINDOWS["pe2-faults"]),
+    "windows-pe4-5-positions": (2, 4, True, WINDOWS["pe4-5-positions"]),
+    "windows-pe4-few-nodes": (1, 4, False, WINDOWS["pe4-few-nodes"]),
+    "windows-pe8-6-positions": (2, 5, False, WINDOWS["pe8-6-positions"]),
+}
+"""Name to row ports, regions, whether words may be asked for that are not there, and options."""
+
+
+def row_job(name: str, draws: int = 16, collide: bool = False) -> UnitRun:
+    ports, regions, junk, options = ROWS[name]
+    settings: dict[str, Any] = {"collide": collide}
+    if "buckets" in options:
+        design = window_design(**options, regions=regions)
+        settings |= window_settings(design, draws)
+    else:
+        design = with_regions(random_design(51, **options), regions, 5)
+        settings |= plain_settings(design, draws)
+    return checked_run(design, settings, ports, junk)
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_row_ports_on_icarus(name: str, tmp_path: Path) -> None:
+    run_unit(row_job(name), "icarus", tmp_path)
+
+
+@pytest.mark.parametrize("name", list(ROWS))
+def test_row_ports_have_no_complaint(name: str, tmp_path: Path) -> None:
+    assert_no_complaint(row_job(name).texts, tmp_path, name.endswith(("4-regions", "faults")))
+
+
+@pytest.mark.parametrize("name", ["pe2-4-regions", "windows-pe2-faults"])
+def test_row_ports_from_power_up_states_on_verilator(name: str, tmp_path: Path) -> None:
+    run_unit(row_job(name), "verilator", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pe1-4-regions", "windows-pe2-faults"])
+def test_a_region_of_two_kinds_of_ports_is_caught(name: str, tmp_path: Path) -> None:
+    log = expect_failure_of(row_job(name, draws=2, collide=True), tmp_path)
+    assert "SGQ_CHECK" in log
+    assert "of a row port is read by the read port" in log
