@@ -44,7 +44,7 @@ def inverse_norm(square_bits: int, norm_bits: int, steps: int) -> dict[str, int]
     """Return the parameters of `inverse_norm`."""
     return {
         "SQUARE_BITS": square_bits, "NORM_BITS": norm_bits,
-        "EXPONENT_BITS": count_bits((square_bits + 1) // 2), "STEPS": steps, "TAG_BITS": 5,
+        "NORM_EXPONENT_BITS": count_bits((square_bits + 1) // 2), "STEPS": steps, "TAG_BITS": 5,
     }  # fmt: skip
 
 
@@ -82,7 +82,7 @@ UNITS: dict[str, tuple[str, dict[str, int]]] = {
     "reciprocal-slow": ("reciprocal", reciprocal(31, 1)),
     "reciprocal-small": ("reciprocal", reciprocal(2, 15)),
     "inverse_norm": ("inverse_norm", inverse_norm(19, 12, 2)),
-    "inverse_norm-fast": ("inverse_norm", inverse_norm(31, 11, 12)),
+    "inverse_norm-fast": ("inverse_norm", inverse_norm(31, 11, 11)),
     "inverse_norm-small": ("inverse_norm", inverse_norm(3, 2, 1)),
     "attention_epilogue": ("attention_epilogue", attention_epilogue(4, 4096, 8, 127, 24, 20, 8)),
     "attention_epilogue-small": ("attention_epilogue", attention_epilogue(1, 1, 1, 1, 0, 1, 1)),
