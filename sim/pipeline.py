@@ -41,7 +41,7 @@ class Pipeline:
         self.constants: dict[str, int] = {}
         self._latency = latency
         self._widths = {"in_tag": tag_bits, **widths}
-        self._in_flight: deque[Mapping[str, int] | None] = deque([None] * latency)
+        self._in_flight: deque[Word | None] = deque([None] * latency)
 
     def _junk(self) -> dict[str, int]:
         return {name: draw_bits(self.rng, bits) for name, bits in self._widths.items()}
@@ -59,17 +59,19 @@ class Pipeline:
         expected = self._in_flight.popleft()
         if not rst:
             self._check(expected)
-        leaves = None if word is None or word.outputs is None else {"out_tag": tag, **word.outputs}
-        self._in_flight.append(leaves)
+        if word is not None and word.outputs is not None:
+            self._in_flight.append(Word(word.inputs, {"out_tag": tag, **word.outputs}))
+        else:
+            self._in_flight.append(None)
         if rst:
             self._in_flight = deque([None] * self._latency)
 
-    def _check(self, expected: Mapping[str, int] | None) -> None:
+    def _check(self, expected: Word | None) -> None:
         where = f"cycle {self.bench.cycles}, {self.constants}"
         assert self.bench.read("out_valid") == (expected is not None), where
-        if expected is not None:
-            got = {name: self.bench.read(name) for name in expected}
-            assert got == expected, f"{where}: {dict(expected)}, got {got}"
+        if expected is not None and expected.outputs is not None:
+            got = {name: self.bench.read(name) for name in expected.outputs}
+            assert got == expected.outputs, f"{where}: {expected}, got {got}"
 
     async def send(self, words: Iterable[Word], gaps: float = 0.0, resets: float = 0.0) -> None:
         """Send words, with gaps between them and resets among them."""
