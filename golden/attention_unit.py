@@ -87,6 +87,21 @@ class InverseNorms:
 
 
 @dataclass(frozen=True, slots=True)
+class AgnnBound:
+    """Widths in AGNN's logits.
+
+    Attributes:
+        square_bits: Sum of squares, unsigned, 3 at least; a dot product has one bit more, its sign.
+        norm_exponent_bits: Exponent of a reciprocal norm, unsigned.
+        product_bits: Two's complement `dot * r_i * r_j * beta` with its rounding constant.
+    """
+
+    square_bits: int
+    norm_exponent_bits: int
+    product_bits: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionBound:
     """Two's complement widths in the weighted mean (the denominator is unsigned).
 
@@ -289,6 +304,30 @@ def fitting_norm_bits(channels: int, magnitude: int, score_bits: int) -> int:
     return min(NORM_BITS, room // 2 + 1)
 
 
+def agnn_bound(channels: int, magnitude: int, score_bits: int, norm_bits: int) -> AgnnBound:
+    """Bound AGNN's logits from formats alone.
+
+    By Cauchy and Schwarz `|dot_ij * r_i * r_j| <= 2**(2 * (norm_bits - 1) + f_i + f_j)`, and
+    `2**(f - 1) <= |h|` bounds the exponents.
+
+    Args:
+        channels: Of the features.
+        magnitude: Declared largest absolute feature code.
+        score_bits: Width of `beta` and of a logit; the most negative code is not allowed.
+        norm_bits: Width of the reciprocal norms.
+
+    Raises:
+        BoundError: an intermediate above 62 bits.
+    """
+    limit = code_range(score_bits, True)[1]
+    widest = 2 * (norm_bits - 1) + 2 * _norm_exponent_bound(channels, magnitude)
+    product = (limit << widest) + ((1 << widest) >> 1)
+    product_bits = signed_bits(-product, product)
+    check_bound(product_bits, "attention: dot * r_i * r_j * beta")
+    square_bits = max((channels * magnitude * magnitude).bit_length(), 3)
+    return AgnnBound(square_bits, ((square_bits + 1) // 2).bit_length(), product_bits)
+
+
 def agnn_logits(
     indptr: IntArray,
     indices: IntArray,
@@ -323,10 +362,8 @@ def agnn_logits(
     limit = code_range(score_bits, True)[1]
     if abs(beta) > limit:
         raise BoundError(f"attention: beta {beta} is outside [{-limit}, {limit}]")
+    agnn_bound(features.shape[1], magnitude, score_bits, norm_bits)
     fraction = 2 * (norm_bits - 1)
-    widest = fraction + 2 * _norm_exponent_bound(features.shape[1], magnitude)
-    product = (limit << widest) + ((1 << widest) >> 1)
-    check_bound(signed_bits(-product, product), "attention: dot * r_i * r_j * beta")
     norms = inverse_norms(features, magnitude, norm_bits)
     rows = _row_of(indptr)
     dot = np.zeros(len(indices), np.int64)

@@ -69,6 +69,7 @@ UNITS = (
 MEMORY_TEMPLATES = ("ram", "rom")
 
 STAND_ALONE: dict[str, bool] = {
+    "agnn_scores": True,
     "attention_epilogue": False,
     "elu": True,
     "exponential": True,
@@ -78,6 +79,9 @@ STAND_ALONE: dict[str, bool] = {
 }
 """Units that are rendered from their parameters alone (`render_unit`), and whether they have a
 memory. No design has them yet."""
+
+PARTS: dict[str, tuple[str, ...]] = {"agnn_scores": ("inverse_norm",)}
+"""Other units of `STAND_ALONE` that a unit instantiates."""
 
 
 class RomGraph(NamedTuple):
@@ -629,16 +633,18 @@ def render_unit(
 
     Args:
         name: One of `STAND_ALONE`.
-        values: Every parameter that its template uses.
+        values: Every parameter that its template uses, and those of its parts.
         bundle_hash: Written into the header.
         style: `ram_style` of its memory, if it has one.
 
     Returns:
-        File name to Verilog text, the memory included.
+        File name to Verilog text, the memory and the parts included.
     """
     module, memory = f"sgq_{name}", f"sgq_ram_{style}"
     context = {"p": SimpleDict(values), "memory": memory}
     result = {f"{module}.v": _text(name, module, bundle_hash, context)}
     if STAND_ALONE[name]:
         result[f"{memory}.v"] = _text("ram", memory, bundle_hash, {"style": style})
+    for part in PARTS.get(name, ()):
+        result |= render_unit(part, values, bundle_hash, style)
     return result

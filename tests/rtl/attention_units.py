@@ -3,7 +3,7 @@
 from typing import Any
 
 from sgq_hw.design import address_bits, count_bits
-from sgq_hw.golden.attention_unit import attention_bound, epilogue_bits
+from sgq_hw.golden.attention_unit import agnn_bound, attention_bound, epilogue_bits
 from sgq_hw.render import render_unit
 from tests.rtl.unit_runs import UnitRun
 
@@ -44,7 +44,22 @@ def inverse_norm(square_bits: int, norm_bits: int, steps: int) -> dict[str, int]
     """Return the parameters of `inverse_norm`."""
     return {
         "SQUARE_BITS": square_bits, "NORM_BITS": norm_bits,
-        "EXPONENT_BITS": count_bits((square_bits + 1) // 2), "STEPS": steps, "TAG_BITS": 5,
+        "NORM_EXPONENT_BITS": count_bits((square_bits + 1) // 2), "STEPS": steps, "TAG_BITS": 5,
+    }  # fmt: skip
+
+
+def agnn_scores(
+    lanes: int, channels: int, magnitude: int, score_bits: int, norm_bits: int, steps: int,
+    slots: int, feature_bits: int = 0,
+) -> dict[str, int]:  # fmt: skip
+    """Return the parameters of `agnn_scores` from formats; by default the narrowest container."""
+    bound = agnn_bound(channels, magnitude, score_bits, norm_bits)
+    return {
+        "LANES": lanes, "FEATURE_BITS": feature_bits or magnitude.bit_length() + 1,
+        "CHUNK_BITS": address_bits(-(-channels // lanes)), "SLOTS": slots,
+        "SQUARE_BITS": bound.square_bits, "NORM_BITS": norm_bits,
+        "NORM_EXPONENT_BITS": bound.norm_exponent_bits, "STEPS": steps, "BETA_BITS": score_bits,
+        "PRODUCT_BITS": bound.product_bits, "SHIFT_BITS": count_bits(score_bits), "TAG_BITS": 5,
     }  # fmt: skip
 
 
@@ -82,8 +97,12 @@ UNITS: dict[str, tuple[str, dict[str, int]]] = {
     "reciprocal-slow": ("reciprocal", reciprocal(31, 1)),
     "reciprocal-small": ("reciprocal", reciprocal(2, 15)),
     "inverse_norm": ("inverse_norm", inverse_norm(19, 12, 2)),
-    "inverse_norm-fast": ("inverse_norm", inverse_norm(31, 11, 12)),
+    "inverse_norm-fast": ("inverse_norm", inverse_norm(31, 11, 11)),
     "inverse_norm-small": ("inverse_norm", inverse_norm(3, 2, 1)),
+    "agnn_scores": ("agnn_scores", agnn_scores(4, 64, 255, 12, 12, 2, 2)),
+    "agnn_scores-small": ("agnn_scores", agnn_scores(1, 1, 1, 2, 2, 1, 1)),
+    "agnn_scores-odd": ("agnn_scores", agnn_scores(5, 3, 127, 8, 9, 9, 1)),
+    "agnn_scores-wide": ("agnn_scores", agnn_scores(16, 40, 4095, 16, 9, 3, 2, 14)),
     "attention_epilogue": ("attention_epilogue", attention_epilogue(4, 4096, 8, 127, 24, 20, 8)),
     "attention_epilogue-small": ("attention_epilogue", attention_epilogue(1, 1, 1, 1, 0, 1, 1)),
     "attention_epilogue-wide": (
