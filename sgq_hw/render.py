@@ -56,14 +56,16 @@ MEMORY_TEMPLATES = ("ram", "rom")
 
 STAND_ALONE: dict[str, bool] = {
     "attention_epilogue": False,
+    "attention_weights": False,
     "elu": True,
     "exponential": True,
+    "gat_scores": False,
     "inverse_norm": False,
     "leaky_slope": False,
     "reciprocal": False,
 }
 """Units that are rendered from their parameters alone (`render_unit`), and whether they have a
-memory. No design has them yet."""
+memory of their own. No design has them yet."""
 
 
 class RomGraph(NamedTuple):
@@ -479,6 +481,23 @@ def render(
     return result
 
 
+def unit_parts(name: str, values: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Return the units that a stand-alone unit instantiates, with the parameters of each."""
+    if name == "gat_scores":
+        leaky = {
+            "LANES": 2 * values["HEAD_LANES"], "IN_BITS": values["SCORE_BITS"] + 1,
+            "TAG_BITS": values["GROUP_BITS"] + values["TAG_BITS"],
+        }  # fmt: skip
+        return {"leaky_slope": values | leaky}
+    if name == "attention_weights":
+        tag_bits = values["GROUP_BITS"] + (4 if values["SLOTS"] > 1 else 3)
+        return {
+            "exponential": values | {"LANES": values["HEAD_LANES"], "TAG_BITS": tag_bits},
+            "reciprocal": values | {"TAG_BITS": values["GROUP_BITS"]},
+        }
+    return {}
+
+
 def render_unit(
     name: str, values: dict[str, int], bundle_hash: str = "unit", style: str = "auto"
 ) -> dict[str, str]:
@@ -491,11 +510,13 @@ def render_unit(
         style: `ram_style` of its memory, if it has one.
 
     Returns:
-        File name to Verilog text, the memory included.
+        File name to Verilog text, the memory and the units that it instantiates included.
     """
     module, memory = f"sgq_{name}", f"sgq_ram_{style}"
     context = {"p": SimpleDict(values), "memory": memory}
     result = {f"{module}.v": _text(name, module, bundle_hash, context)}
     if STAND_ALONE[name]:
         result[f"{memory}.v"] = _text("ram", memory, bundle_hash, {"style": style})
+    for part, part_values in unit_parts(name, values).items():
+        result |= render_unit(part, part_values, bundle_hash, style)
     return result
