@@ -72,6 +72,8 @@ def test_a_planted_fault_is_found(name: str, old: str, new: str, tmp_path: Path)
 
 
 def test_a_sum_that_is_too_wide_is_reported(tmp_path: Path) -> None:
-    run = job(TWO)
-    narrow = mutated(run, "sum of a row's weights, proved", "sum of a row's weights, too small,")
-    narrow.texts["sgq_attention_weights.v"]
+    """Denominators for rows of 4 edges, rows of 9 edges."""
+    sizes = (2, 3, 2, 12, 4, 8, 4, 7, 3)
+    settings = {"shifts": [0], "events": [], "row_edges": 9, "passes": PASSES}
+    run = unit_job("attention_weights", attention_weights(*sizes), **settings)
+    assert "a sum left its proved width" in expect_failure_of(run, tmp_path)
