@@ -69,7 +69,7 @@ def _moments(step: Pass, rule: Attending, lanes: int, head_lanes: int) -> Iterat
     for chunk, heads in enumerate(heads_of_lanes(step, lanes)):
         for head in set(heads):
             if isinstance(rule.rule, AgnnAttention):
-                ready = step.chunks - 1 + agnn_latency(rule.rule.norm_bits, NORM_STEPS)
+                ready = step.chunks - 1 + agnn_latency(lanes, rule.rule.norm_bits, NORM_STEPS)
             else:
                 ready = SCORE_READ + GAT_LATENCY + head // head_lanes
             yield _Moment(ready, rule.score_chunks + chunk, period)

@@ -1,4 +1,23 @@
-"""Cycles between the words of the attention units, from the parameters they are built with."""
+"""Latencies of the units of attention, in cycles: what delay lines and the cycle model wait for."""
+
+from sgq_hw.golden.attention_unit import RECIPROCAL_SHIFT
+
+GAT_LATENCY = 4
+"""`gat_scores`: from the first word of a record to its group 0, if no gap comes between words."""
+
+WEIGHT_LATENCY = 5
+"""`attention_weights`: from a group to its weights."""
+
+
+def reciprocal_latency(steps: int) -> int:
+    """Return the cycles of `attention_weights` from a group of a row's last record to its means.
+
+    They are the row's reciprocals and exponents.
+
+    Args:
+        steps: Quotient bits that a reciprocal finds in a cycle.
+    """
+    return WEIGHT_LATENCY + 3 + -(-RECIPROCAL_SHIFT // steps)
 
 
 def inverse_norm_latency(norm_bits: int, steps: int) -> int:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from sgq_hw import __version__
 from sgq_hw.attention_schedule import heads_of_lanes
+from sgq_hw.attention_units import attention_units
 from sgq_hw.design import (
     COUNTER_BITS,
     ERRORS,
@@ -71,17 +72,16 @@ MEMORY_TEMPLATES = ("ram", "rom")
 STAND_ALONE: dict[str, bool] = {
     "agnn_scores": True,
     "attention_epilogue": False,
+    "attention_weights": False,
     "elu": True,
     "exponential": True,
+    "gat_scores": False,
     "inverse_norm": False,
     "leaky_slope": False,
     "reciprocal": False,
 }
 """Units that are rendered from their parameters alone (`render_unit`), and whether they have a
-memory. No design has them yet."""
-
-PARTS: dict[str, tuple[str, ...]] = {"agnn_scores": ("inverse_norm",)}
-"""Other units of `STAND_ALONE` that a unit instantiates."""
+memory of their own. Designs have them as well."""
 
 
 class RomGraph(NamedTuple):
@@ -612,7 +612,12 @@ def render(
         context |= {**changes, "p": SimpleDict({**parameters(design), **values})}
     result = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
+    alone = attention_units(design)
+    for name, values in alone.items() if unit is None else ():
+        result |= render_unit(name, values, bundle_hash)
     for name in units_of(design) if unit is None else [unit]:
+        if name in STAND_ALONE:
+            continue
         jobs.append((name, f"sgq_{name}", dict(context)))
         if name == "aggregation_unit":
             jobs[-1][2]["record"] = design.edge_record.fields
@@ -624,6 +629,25 @@ def render(
     for template, module, names in jobs:
         result[f"{module}.v"] = _text(template, module, bundle_hash, names)
     return result
+
+
+def unit_parts(name: str, values: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Return the units that a stand-alone unit instantiates, with the parameters of each."""
+    if name == "agnn_scores":
+        return {"inverse_norm": values}
+    if name == "gat_scores":
+        leaky = {
+            "LANES": 2 * values["HEAD_LANES"], "IN_BITS": values["SCORE_BITS"] + 1,
+            "TAG_BITS": values["GROUP_BITS"] + values["TAG_BITS"],
+        }  # fmt: skip
+        return {"leaky_slope": values | leaky}
+    if name == "attention_weights":
+        tag_bits = values["GROUP_BITS"] + (4 if values["SLOTS"] > 1 else 3)
+        return {
+            "exponential": values | {"LANES": values["HEAD_LANES"], "TAG_BITS": tag_bits},
+            "reciprocal": values | {"TAG_BITS": values["GROUP_BITS"]},
+        }
+    return {}
 
 
 def render_unit(
@@ -638,13 +662,13 @@ def render_unit(
         style: `ram_style` of its memory, if it has one.
 
     Returns:
-        File name to Verilog text, the memory and the parts included.
+        File name to Verilog text, the memory and the units that it instantiates included.
     """
     module, memory = f"sgq_{name}", f"sgq_ram_{style}"
     context = {"p": SimpleDict(values), "memory": memory}
     result = {f"{module}.v": _text(name, module, bundle_hash, context)}
     if STAND_ALONE[name]:
         result[f"{memory}.v"] = _text("ram", memory, bundle_hash, {"style": style})
-    for part in PARTS.get(name, ()):
-        result |= render_unit(part, values, bundle_hash, style)
+    for part, part_values in unit_parts(name, values).items():
+        result |= render_unit(part, part_values, bundle_hash, style)
     return result

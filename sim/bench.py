@@ -16,6 +16,7 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly, Timer
+from cocotb.types import LogicArray
 
 from sgq_hw.golden.fixed_point import IntArray
 
@@ -135,7 +136,7 @@ class Bench:
         self.dut = dut
         self.cycles = 0
         self._known = tuple(known)
-        self._driven: dict[str, int] = {}
+        self._driven: dict[str, int | LogicArray] = {}
         self._was_reset = False
         self._in_reset = False
 
@@ -156,7 +157,7 @@ class Bench:
         self._was_reset = True
         await self.cycle(rst=0)
 
-    async def cycle(self, **inputs: int) -> None:
+    async def cycle(self, **inputs: int | LogicArray) -> None:
         """Begin a cycle: drive inputs, let the unit settle; the others keep their values."""
         await FallingEdge(self.dut.clk)
         for name, value in inputs.items():

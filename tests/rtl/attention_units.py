@@ -33,6 +33,35 @@ def exponential(
     return with_tables(parameters, tables)
 
 
+def gat_scores(
+    lanes: int, head_lanes: int, chunks: int, score_bits: int = 12, slope_code: int = 13,
+    slope_shift: int = 6, heads: int = 0,
+) -> dict[str, int]:  # fmt: skip
+    """Return the parameters of `gat_scores` for so many heads, or as many as the words hold."""
+    groups = -(-(heads or lanes * chunks) // head_lanes)
+    return {
+        "LANES": lanes, "SCORE_BITS": score_bits, "HEAD_LANES": head_lanes,
+        "SCORE_CHUNKS": chunks, "CHUNK_BITS": address_bits(chunks),
+        "GROUP_BITS": address_bits(groups), "SLOPE_CODE": slope_code, "SLOPE_SHIFT": slope_shift,
+        "SHIFT_BITS": count_bits(score_bits + 1 + slope_shift), "TAG_BITS": 5,
+    }  # fmt: skip
+
+
+def attention_weights(
+    head_lanes: int, groups: int, slots: int, logit_bits: int, index_bits: int, weight_bits: int,
+    row_edges: int, steps: int, tables: int = 1,
+) -> dict[str, int]:  # fmt: skip
+    """Return the parameters of `attention_weights` for rows of so many edges at most."""
+    den_bits = max(2, count_bits(row_edges * ((1 << weight_bits) - 1)))
+    parameters = {
+        "HEAD_LANES": head_lanes, "GROUPS": groups, "GROUP_BITS": address_bits(groups),
+        "SLOTS": slots, "LOGIT_BITS": logit_bits, "SHIFT_BITS": count_bits(logit_bits),
+        "INDEX_BITS": index_bits, "WEIGHT_BITS": weight_bits, "DEN_BITS": den_bits,
+        "EXPONENT_BITS": count_bits(den_bits), "STEPS": steps,
+    }  # fmt: skip
+    return with_tables(parameters, tables)
+
+
 def reciprocal(den_bits: int, steps: int) -> dict[str, int]:
     """Return the parameters of `reciprocal`."""
     return {
@@ -90,6 +119,17 @@ UNITS: dict[str, tuple[str, dict[str, int]]] = {
     "leaky_slope": ("leaky_slope", leaky_slope(4, 12, 13, 6)),
     "leaky_slope-1": ("leaky_slope", leaky_slope(1, 2, 1, 0)),
     "leaky_slope-256": ("leaky_slope", leaky_slope(1, 16, 256, 8)),
+    "gat_scores": ("gat_scores", gat_scores(8, 1, 1)),
+    "gat_scores-one": ("gat_scores", gat_scores(1, 1, 1, 8, 1, 0)),
+    "gat_scores-words": ("gat_scores", gat_scores(4, 2, 3)),
+    "gat_scores-few-heads": ("gat_scores", gat_scores(8, 1, 1, heads=2)),
+    "gat_scores-wide": ("gat_scores", gat_scores(16, 16, 2, 16, 51, 8)),
+    "attention_weights": ("attention_weights", attention_weights(1, 8, 2, 19, 8, 8, 4096, 2)),
+    "attention_weights-one": ("attention_weights", attention_weights(1, 1, 1, 5, 4, 1, 1, 15)),
+    "attention_weights-two": ("attention_weights", attention_weights(2, 1, 2, 8, 4, 4, 1, 4)),
+    "attention_weights-groups": (
+        "attention_weights", attention_weights(2, 3, 1, 25, 10, 12, 60, 3, tables=3)
+    ),
     "exponential": ("exponential", exponential(1, 19, 8, 8)),
     "exponential-short": ("exponential", exponential(2, 3, 6, 1, tables=2)),
     "exponential-long": ("exponential", exponential(2, 25, 10, 12, tables=3)),
