@@ -659,20 +659,27 @@ class Design:
             )
         if self.attention:
             timing = self.timing
+            # Small, many and read every cycle: what they become is left to the synthesis tool.
             found += [
-                self._memory("exponential_memory", "exponential", self.attention_bits,
-                             len(self.attention) << self.table_bits, False,
-                             copies=self.pes * timing.head_lanes),
-                self._memory("operand_delay_memory", "delay", self.step_bits,
-                             timing.operand_depth, False),
-                self._memory("result_delay_memory", "delay", self.result_bits,
-                             timing.result_depth, False),
+                Memory("exponential_memory", "exponential", self.attention_bits,
+                       len(self.attention) << self.table_bits, "auto",
+                       copies=self.pes * timing.head_lanes),
+                Memory("operand_delay_memory", "delay", self.step_bits, timing.operand_depth,
+                       "auto"),
+                Memory("result_delay_memory", "delay", self.result_bits, timing.result_depth,
+                       "auto"),
             ]  # fmt: skip
+        if self.has_agnn:
+            slots = 2 if self.pes > 1 else 1
+            found.append(
+                Memory("own_memory", "delay", self.lanes * self.cosine_bits,
+                       slots << address_bits(self.chunks), "auto", copies=self.pes)
+            )  # fmt: skip
         if self.activations:
             found.append(
-                self._memory("activation_memory", "activation", self.activation_bits,
-                             len(self.activations) << (self.activation_bits - 1), False,
-                             copies=self.pes * self.lanes)
+                Memory("activation_memory", "activation", self.activation_bits,
+                       len(self.activations) << (self.activation_bits - 1), "auto",
+                       copies=self.pes * self.lanes)
             )  # fmt: skip
         if self.inputs_on_chip:
             found.append(

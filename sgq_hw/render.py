@@ -610,7 +610,7 @@ def render(
     if changes:
         values = {name: value for name, value in changes.items() if name.isupper()}
         context |= {**changes, "p": SimpleDict({**parameters(design), **values})}
-    result = {}
+    result: dict[str, str] = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
     alone = attention_units(design)
     for name, values in alone.items() if unit is None else ():
