@@ -73,6 +73,7 @@ STAND_ALONE: dict[str, bool] = {
     "agnn_scores": True,
     "attention_epilogue": False,
     "attention_weights": False,
+    "delay_line": True,
     "elu": True,
     "exponential": True,
     "gat_scores": False,
