@@ -169,6 +169,7 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "input_unpacker words": ("icarus", lambda: test_input_unpacker.job("pes2", 4)),
     "input_unpacker beats": ("icarus", lambda: test_input_unpacker.job("pes8-long", 4)),
     "mac_array": ("icarus", lambda: test_mac_array.job("pe2-lanes5-edge", 4)),
+    "mac_array all": ("icarus", lambda: test_mac_array.job("pe2-all", 8)),
     "mac_array one": ("icarus", lambda: test_mac_array.job("pe1-lanes1-binary", 4)),
     "output_buffer": ("icarus", lambda: test_output_buffer.job("chunks")),
     "output_buffer one": ("icarus", lambda: test_output_buffer.job("alone")),

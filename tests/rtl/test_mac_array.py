@@ -7,6 +7,7 @@ import pytest
 
 from sgq_hw.render import parameters, render
 from tests.rtl.unit_runs import (
+    ONE_SEED_AND_THE_OTHERS,
     UnitRun,
     expect_failure_of,
     mutated,
@@ -43,7 +44,7 @@ EXTENDED: dict[str, tuple[str, dict[str, bool]]] = {
     "pe1-all": ("pe1-lanes1-binary", {"lane_values": True, "has_maximum": True}),
     "pe8-lane-values": ("pe8-lanes3", {"lane_values": True}),
     # All is multiplied, but some operands (scores) are wider than what the multiplier takes.
-    "pe2-lane-values-only": ("pe2-row-each", {"lane_values": True, "has_bypass": False}),
+    "pe2-lane-values-only": ("pe2-lanes5-edge", {"lane_values": True}),
     "pe1-edge-maximum": ("pe1-lanes8-edge-one-chunk", {"has_maximum": True}),
     "pe8-maximum": ("pe8-lanes16-one-chunk", {"has_maximum": True}),
 }  # fmt: skip
@@ -79,9 +80,14 @@ def test_designs_on_icarus(name: str, tmp_path: Path) -> None:
     run_unit(job(name), "icarus", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["pe2-lanes5-edge", "pe2-all", "pe2-lane-values-only"])
-def test_power_up_states_on_verilator(name: str, tmp_path: Path) -> None:
-    run_unit(job(name), "verilator", tmp_path)
+def test_power_up_states_on_verilator(tmp_path: Path) -> None:
+    run_unit(job("pe2-lanes5-edge"), "verilator", tmp_path)
+
+
+@ONE_SEED_AND_THE_OTHERS
+@pytest.mark.parametrize("name", ["pe2-all", "pe2-lane-values-only"])
+def test_extended_arrays_on_verilator(name: str, seeds: tuple[int, ...], tmp_path: Path) -> None:
+    run_unit(job(name), "verilator", tmp_path, seeds)
 
 
 @pytest.mark.parametrize(
