@@ -170,6 +170,7 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "degree_window": ("icarus", lambda: test_degree_window.job("four")),
     "feature_buffer": ("icarus", lambda: test_feature_buffer.job("pe2-lanes3")),
     "gat_scores": ("icarus", lambda: test_gat_scores.job("two of four, words")),
+    "gat_scores three": ("icarus", lambda: test_gat_scores.job("one of three, words")),
     "gat_scores straight": ("icarus", lambda: test_gat_scores.job("all, words")),
     "input_reader": ("icarus", lambda: test_input_reader.job("pes4")),
     "input_unpacker words": ("icarus", lambda: test_input_unpacker.job("pes2", 4)),
