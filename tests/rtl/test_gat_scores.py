@@ -41,16 +41,20 @@ def test_power_up_states_on_verilator(name: str, tmp_path: Path) -> None:
 
 
 WALK = "two of four, words"
+THREE = "one of three, words"
 STRAIGHT = "all, words"
 
 
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        (WALK, "busy_reg && arrived_reg !=", "busy_reg || 1'b0 && arrived_reg !="),
-        (WALK, "(start ? {COUNT_BITS{1'b0}} : arrived_reg)", "arrived_reg"),
-        (WALK, "if (in_valid && in_chunk ==", "if (in_chunk =="),
-        (WALK, "target_reg[group_reg*PART_BITS", "target_reg[PART_BITS"),
+        (WALK, "busy_reg && word_reg <= come_reg", "busy_reg"),
+        (WALK, "come_reg <= in_chunk[", "come_reg <= come_reg | in_chunk["),
+        (WALK, "    if (in_valid) begin\n        tag_reg", "    begin\n        tag_reg"),
+        (WALK, "word_target[part_reg*PART_WIDE", "word_target[0"),
+        (WALK, "word_reg  <= {WORD_ADDR{1'b0}};", "word_reg  <= word_reg;"),
+        (WALK, "if (word_end) begin", "begin"),
+        (THREE, "word_end ? {PART_BITS{1'b0}} : ", ""),
         (WALK, "group_reg != last_group", "group_reg != {GROUP_BITS{1'b1}}"),
         (WALK, "group_reg <= {GROUP_BITS{1'b0}};", "group_reg <= {GROUP_BITS{step}};"),
         (WALK, "busy_reg  <= 1'b1;", "busy_reg  <= !step;"),
