@@ -30,6 +30,7 @@ from sgq_hw.sim.runner import Simulator, find_icarus
 from tests.rtl import (
     test_accelerator,
     test_aggregation_unit,
+    test_agnn_scores,
     test_axil_registers,
     test_bank_crossbar,
     test_bus_model,
@@ -38,6 +39,7 @@ from tests.rtl import (
     test_feature_buffer,
     test_input_reader,
     test_input_unpacker,
+    test_inverse_norm,
     test_mac_array,
     test_output_buffer,
     test_output_stream,
@@ -158,6 +160,8 @@ def _bus(testcase: str) -> Job:
 BENCHES: dict[str, tuple[Simulator, Job]] = {
     "aggregation_unit": ("icarus", lambda: test_aggregation_unit.job("pe2-edge", 6)),
     "aggregation_unit streamed": ("icarus", lambda: test_aggregation_unit.job("pes2-streamed", 6)),
+    "agnn_scores": ("icarus", lambda: test_agnn_scores.job("two-slots")),
+    "agnn_scores one": ("icarus", lambda: test_agnn_scores.job("one-slot")),
     "axil_registers": ("icarus", lambda: test_axil_registers.job(5, 32)),
     "bank_crossbar": ("icarus", lambda: test_bank_crossbar.job(4)),
     "bank_crossbar one": ("icarus", lambda: test_bank_crossbar.job(1)),
@@ -168,6 +172,7 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "input_reader": ("icarus", lambda: test_input_reader.job("pes4")),
     "input_unpacker words": ("icarus", lambda: test_input_unpacker.job("pes2", 4)),
     "input_unpacker beats": ("icarus", lambda: test_input_unpacker.job("pes8-long", 4)),
+    "inverse_norm": ("icarus", lambda: test_inverse_norm.job(8, 10, 3)),
     "mac_array": ("icarus", lambda: test_mac_array.job("pe2-lanes5-edge", 4)),
     "mac_array one": ("icarus", lambda: test_mac_array.job("pe1-lanes1-binary", 4)),
     "output_buffer": ("icarus", lambda: test_output_buffer.job("chunks")),
