@@ -84,12 +84,13 @@ class Scores:
         """Draw a pass: its constants, and the words of its records."""
         values, rng = self.values, self.rng
         limit = code_range(values["BETA_BITS"], True)[1]
-        beta = int(rng.choice([0, 1, -1, limit, -limit, rng.integers(-limit, limit + 1)]))
+        beta = int(rng.choice([0, 1, -1, limit, -limit, int(rng.integers(-limit, limit + 1))]))
         shift = int(rng.integers(0, values["BETA_BITS"] + 1))
         self.unit.constants = {
             "beta": pack([beta], values["BETA_BITS"]), "index_shift": shift
         }  # fmt: skip
-        channels = int(rng.choice([1, values["channels"], rng.integers(1, values["channels"] + 1)]))
+        most = values["channels"]
+        channels = int(rng.choice([1, most, int(rng.integers(1, most + 1))]))
         features, (indptr, indices) = self.draw_features(channels), self.draw_graph()
         logits = agnn_logits(
             indptr, indices, features, values["magnitude"], beta, values["BETA_BITS"],

@@ -15,6 +15,7 @@ from scipy import sparse
 from sgq_hw.formats import Window
 from sgq_hw.golden.attention_unit import (
     AttentionTable,
+    agnn_bound,
     agnn_bounds,
     agnn_logits,
     attention_bound,
@@ -31,7 +32,7 @@ from sgq_hw.golden.attention_unit import (
     leaky,
     reciprocals,
 )
-from sgq_hw.golden.fixed_point import BoundError, IntArray, code_range
+from sgq_hw.golden.fixed_point import BoundError, IntArray, code_range, signed_bits
 
 Csr = tuple[IntArray, IntArray]
 
@@ -211,6 +212,44 @@ def test_agnn_equals_the_scalar_model(
     assert (agnn_bounds(nodes, beta) == abs(beta)).all()
     assert np.abs(logits).max(initial=0) <= abs(beta)
     assert (logits[~features[graph[1]].any(axis=1)] == 0).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_shifting_before_the_rounding_is_exact(data: st.DataObject) -> None:
+    """What the `agnn_scores` unit does, with the widths that it is built for."""
+    magnitude, channels = data.draw(st.integers(1, 255)), data.draw(st.integers(1, 5))
+    score_bits, norm_bits = data.draw(st.integers(2, 12)), data.draw(st.integers(2, 12))
+    code = st.one_of(st.sampled_from([-magnitude, magnitude]), st.integers(-magnitude, magnitude))
+    own, other = (data.draw(st.lists(code, min_size=channels, max_size=channels)) for _ in range(2))
+    limit = (1 << (score_bits - 1)) - 1
+    beta = data.draw(st.one_of(st.sampled_from([-limit, limit]), st.integers(-limit, limit)))
+    bound = agnn_bound(channels, magnitude, score_bits, norm_bits)
+    norms = [scalar_norm(row, norm_bits) for row in (own, other)]
+    dot = sum(a * b for a, b in zip(own, other, strict=True))
+    product, aligned_shift = dot * norms[0][0] * norms[1][0] * beta, norms[0][1] + norms[1][1]
+    fraction = 2 * (norm_bits - 1)
+    aligned = product >> aligned_shift
+    logit = (aligned >> fraction) + (aligned >> (fraction - 1) & 1)
+    assert logit == scalar_round_shift(product, fraction + aligned_shift)
+    assert sum(code * code for code in own).bit_length() <= bound.square_bits
+    assert abs(dot).bit_length() <= bound.square_bits
+    assert max(norms[0][1], norms[1][1]).bit_length() <= bound.norm_exponent_bits
+    assert signed_bits(product, product) <= bound.product_bits
+    # So many bits does the longest shift take off, and more are not above the aligned product.
+    assert signed_bits(aligned, aligned) <= score_bits + fraction
+    assert aligned_shift <= bound.product_bits - (score_bits + fraction)
+
+
+def test_widths_of_agnn() -> None:
+    bound = agnn_bound(64, 127, 12, 12)
+    squares = 64 * 127**2
+    assert bound.square_bits == squares.bit_length() == 20
+    assert bound.norm_exponent_bits == 4
+    assert bound.product_bits == 12 + 2 * 11 + 2 * 10
+    assert agnn_bound(1, 1, 2, 2).square_bits == 3
+    with pytest.raises(BoundError, match="dot"):
+        agnn_bound(1 << 20, 1 << 10, 12, 12)
 
 
 def test_negative_beta_prefers_the_opposite_direction() -> None:
