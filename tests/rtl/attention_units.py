@@ -35,13 +35,17 @@ def exponential(
 
 def gat_scores(
     lanes: int, head_lanes: int, chunks: int, score_bits: int = 12, slope_code: int = 13,
-    slope_shift: int = 6, heads: int = 0,
+    slope_shift: int = 6, heads: int = 0, chunk_bits: int = 0,
 ) -> dict[str, int]:  # fmt: skip
-    """Return the parameters of `gat_scores` for so many heads, or as many as the words hold."""
+    """Return the parameters of `gat_scores`.
+
+    `heads` are as many as the words hold, and `chunk_bits` those that count the words, unless they
+    are given.
+    """
     groups = -(-(heads or lanes * chunks) // head_lanes)
     return {
         "LANES": lanes, "SCORE_BITS": score_bits, "HEAD_LANES": head_lanes,
-        "SCORE_CHUNKS": chunks, "CHUNK_BITS": address_bits(chunks),
+        "SCORE_CHUNKS": chunks, "CHUNK_BITS": chunk_bits or address_bits(chunks),
         "GROUP_BITS": address_bits(groups), "SLOPE_CODE": slope_code, "SLOPE_SHIFT": slope_shift,
         "SHIFT_BITS": count_bits(score_bits + 1 + slope_shift), "TAG_BITS": 5,
     }  # fmt: skip
@@ -123,7 +127,8 @@ UNITS: dict[str, tuple[str, dict[str, int]]] = {
     "gat_scores-one": ("gat_scores", gat_scores(1, 1, 1, 8, 1, 0)),
     "gat_scores-words": ("gat_scores", gat_scores(4, 2, 3)),
     "gat_scores-few-heads": ("gat_scores", gat_scores(8, 1, 1, heads=2)),
-    "gat_scores-wide": ("gat_scores", gat_scores(16, 16, 2, 16, 51, 8)),
+    "gat_scores-chunks": ("gat_scores", gat_scores(4, 1, 2, chunk_bits=5)),
+    "gat_scores-wide": ("gat_scores", gat_scores(16, 16, 2, 16, 51, 8, chunk_bits=4)),
     "attention_weights": ("attention_weights", attention_weights(1, 8, 2, 19, 8, 8, 4096, 2)),
     "attention_weights-one": ("attention_weights", attention_weights(1, 1, 1, 5, 4, 1, 1, 15)),
     "attention_weights-two": ("attention_weights", attention_weights(2, 1, 2, 8, 4, 4, 1, 4)),

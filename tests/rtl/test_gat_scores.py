@@ -18,7 +18,7 @@ CASES: dict[str, dict[str, Any]] = {
     "all, words": {"lanes": 2, "head_lanes": 2, "chunks": 5, "score_bits": 16},
     "one lane": {"lanes": 1, "head_lanes": 1, "chunks": 3, "slope_code": 1, "slope_shift": 0},
     "few heads": {"lanes": 8, "head_lanes": 1, "chunks": 1, "heads": 2},
-    "a word and a head": {"lanes": 4, "head_lanes": 2, "chunks": 2, "heads": 5},
+    "a word and a head": {"lanes": 4, "head_lanes": 2, "chunks": 2, "heads": 5, "chunk_bits": 3},
 }
 
 
