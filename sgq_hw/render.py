@@ -474,6 +474,8 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "has_channels": bool(design.channel_width),
         "has_bias": design.has_bias,
         "has_addend": design.has_addend,
+        "has_copies": design.has_copies,
+        "score_offsets": sorted({one.first_source for one in design.attending}),
         "parts": design.parts,
         "row_ports": design.row_ports,
         "attention": design.attention,
