@@ -299,12 +299,13 @@ class Buffer:
         rng, values = self.rng, self.values
         known = [at for at, (rows, _) in enumerate(self.rows) if rows and at not in busy]
         for port in self.ports:
-            port.region = int(rng.choice(known)) if known and rng.random() < 0.8 else None
+            port.region = int(rng.choice(known)) if known and rng.random() < 0.7 else None
             port.held.clear()
         if first is not None:
             self.ports[int(rng.integers(len(self.ports)))].region = first
         for port in self.ports:
-            unused = draw_bits(rng, values["REGION_BITS"])
+            # A port that is not in use disturbs nobody.
+            unused = int(rng.choice([draw_bits(rng, values["REGION_BITS"]), *busy]))
             self.row_inputs[f"row_{port.name}_use"] = int(port.region is not None)
             self.row_inputs[f"row_{port.name}_region"] = (
                 unused if port.region is None else port.region

@@ -165,6 +165,10 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "combination_unit dense": ("icarus", lambda: test_combination_unit.job("pe2-dense")),
     "degree_window": ("icarus", lambda: test_degree_window.job("four")),
     "feature_buffer": ("icarus", lambda: test_feature_buffer.job("pe2-lanes3")),
+    "feature_buffer rows": ("icarus", lambda: test_feature_buffer.row_job("pe2-4-regions")),
+    "feature_buffer rows, windows": (
+        "icarus", lambda: test_feature_buffer.row_job("windows-pe2-faults"),
+    ),
     "input_reader": ("icarus", lambda: test_input_reader.job("pes4")),
     "input_unpacker words": ("icarus", lambda: test_input_unpacker.job("pes2", 4)),
     "input_unpacker beats": ("icarus", lambda: test_input_unpacker.job("pes8-long", 4)),
