@@ -306,7 +306,7 @@ ROWS: dict[str, tuple[int, int, bool, dict[str, Any]]] = {
     "windows-pe2-faults": (2, 4, False, WINDOWS["pe2-faults"]),
     "windows-pe4-5-positions": (2, 4, True, WINDOWS["pe4-5-positions"]),
     "windows-pe4-few-nodes": (1, 4, False, WINDOWS["pe4-few-nodes"]),
-    "windows-pe8-6-positions": (2, 5, False, WINDOWS["pe8-6-positions"]),
+    "windows-pe8-6-positions": (2, 4, False, WINDOWS["pe8-6-positions"]),
 }
 """Name to row ports, regions, whether words may be asked for that are not there, and options."""
 
