@@ -56,6 +56,7 @@ MEMORY_TEMPLATES = ("ram", "rom")
 
 STAND_ALONE: dict[str, bool] = {
     "attention_epilogue": False,
+    "delay_line": True,
     "elu": True,
     "exponential": True,
     "inverse_norm": False,

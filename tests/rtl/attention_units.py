@@ -33,6 +33,11 @@ def exponential(
     return with_tables(parameters, tables)
 
 
+def delay_line(width: int, depth: int) -> dict[str, int]:
+    """Return the parameters of `delay_line`."""
+    return {"WIDTH": width, "DEPTH": depth}
+
+
 def reciprocal(den_bits: int, steps: int) -> dict[str, int]:
     """Return the parameters of `reciprocal`."""
     return {
@@ -75,6 +80,8 @@ UNITS: dict[str, tuple[str, dict[str, int]]] = {
     "leaky_slope": ("leaky_slope", leaky_slope(4, 12, 13, 6)),
     "leaky_slope-1": ("leaky_slope", leaky_slope(1, 2, 1, 0)),
     "leaky_slope-256": ("leaky_slope", leaky_slope(1, 16, 256, 8)),
+    "delay_line": ("delay_line", delay_line(37, 32)),
+    "delay_line-small": ("delay_line", delay_line(1, 4)),
     "exponential": ("exponential", exponential(1, 19, 8, 8)),
     "exponential-short": ("exponential", exponential(2, 3, 6, 1, tables=2)),
     "exponential-long": ("exponential", exponential(2, 25, 10, 12, tables=3)),
