@@ -35,6 +35,7 @@ from tests.rtl import (
     test_bus_model,
     test_combination_unit,
     test_degree_window,
+    test_delay_line,
     test_feature_buffer,
     test_input_reader,
     test_input_unpacker,
@@ -164,6 +165,7 @@ BENCHES: dict[str, tuple[Simulator, Job]] = {
     "combination_unit": ("icarus", lambda: test_combination_unit.job("pe2-lanes3-deep")),
     "combination_unit dense": ("icarus", lambda: test_combination_unit.job("pe2-dense")),
     "degree_window": ("icarus", lambda: test_degree_window.job("four")),
+    "delay_line": ("icarus", lambda: test_delay_line.job("small")),
     "feature_buffer": ("icarus", lambda: test_feature_buffer.job("pe2-lanes3")),
     "feature_buffer rows": ("icarus", lambda: test_feature_buffer.row_job("pe2-4-regions")),
     "feature_buffer rows, windows": (
