@@ -530,6 +530,7 @@ async def words_follow_the_golden_layout(dut: Any) -> None:
         await buffer.write_tensor(number % regions, float(buffer.rng.choice([0, 0.3, 0.8])))
     if buffer.values.get("collide"):
         # Against the rules: a row port has the region of the read port.
+        buffer.choose_rows(*range(regions))
         buffer.row_inputs |= {"row_a_use": 1, "row_a_region": buffer.region}
         await buffer.cycle(list(buffer.words[buffer.region])[:1])
         await buffer.cycle()

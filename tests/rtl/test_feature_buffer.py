@@ -401,4 +401,4 @@ def test_a_planted_fault_of_row_ports_is_found(old: str, new: str, tmp_path: Pat
 def test_a_planted_fault_of_row_ports_with_windows_is_found(
     old: str, new: str, tmp_path: Path
 ) -> None:
-    expect_failure_of(mutated(row_job("windows-pe2-faults"), old, new), tmp_path)
+    expect_failure_of(mutated(row_job("windows-pe2-faults", draws=16), old, new), tmp_path)
