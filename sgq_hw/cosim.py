@@ -298,13 +298,13 @@ def _details(
         for _, pe, index, row, chunk, lane, want, got, cycle in report.details:
             # A file that was tampered with may expect a word of any pass.
             known = index < len(design.passes)
-            index, chunk = _part_of(design, index, chunk) if known else (index, chunk)
+            part, word = _part_of(design, index, chunk) if known else (index, chunk)
             in_order = lane < design.lanes
             shown.append(
                 Mismatch(
-                    where=design.passes[index].name if known else f"pass {index}",
+                    where=design.passes[part].name if known else f"pass {index}",
                     node=int(nodes[row, pe]) if row < len(nodes) else -1,
-                    channel=chunk * design.lanes + lane if in_order else -1,
+                    channel=word * design.lanes + lane if in_order else -1,
                     expected=str(want) if in_order else "this word",
                     got=str(got) if in_order else "another word",
                     cycle=cycle,

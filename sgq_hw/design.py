@@ -392,6 +392,11 @@ class Design:
         return any(not step.leads for step in self.passes)
 
     @property
+    def has_copies(self) -> bool:
+        """Whether a result is written to two regions."""
+        return any(step.duplicate is not None for step in self.passes)
+
+    @property
     def has_addend(self) -> bool:
         """Whether an epilogue adds a second tensor."""
         return any(step.addend_region is not None for step in self.passes)
@@ -875,6 +880,50 @@ class Design:
         return -(-self.input_word_bits // self.stream_bits)
 
 
+def largest_index_shift(design: Design, rule: GatAttention | AgnnAttention) -> int:
+    """Return the largest shift of a difference of logits that the hardware takes: their width."""
+    if isinstance(rule, AgnnAttention):
+        return rule.score_bits
+    return design.score_bits + 1 + rule.slope_shift
+
+
+def _check_order(order: tuple[int, ...], capacity: Capacity) -> None:
+    """Refuse degree buckets that there are too many of, or no capacities for."""
+    if len(order) > MAX_BUCKETS:
+        raise InputError(
+            f"degree_splits: {len(order)} degree buckets; the hardware has {MAX_BUCKETS}"
+        )
+    if len(capacity.bucket_nodes) != len(order):
+        raise InputError(
+            f"--capacity: {len(capacity.bucket_nodes)} buckets; the network has {len(order)}"
+        )
+
+
+def _check_attention(design: Design) -> None:
+    """Refuse attention that cannot be built.
+
+    Raises:
+        InputError: naming pass or field, and the limit.
+    """
+    first = design.attention[0].name
+    if design.rom:
+        raise InputError("--rom: networks with attention are loaded")
+    for step, one in zip(design.attention, design.attending, strict=True):
+        limit = largest_index_shift(design, one.rule)
+        if one.rule.index_shift > limit:
+            raise InputError(
+                f"layers[{step.layer}].attention.index_shift: {one.rule.index_shift}; at most "
+                f"{limit} fits"
+            )
+    try:
+        widest_mean = max(design.mean_bits)
+    except BoundError as error:
+        raise InputError(f"{first}: {error}") from error
+    if widest_mean > MAX_BITS:
+        raise InputError(f"{first}: means of {widest_mean} bits; {MAX_BITS} are supported")
+    _ = design.timing  # refuses more heads than any number of units keeps up with
+
+
 def make_design(
     manifest: Manifest,
     *,
@@ -916,30 +965,13 @@ def make_design(
         wanted = "outside 1 to 2**31 - 1" if inputs_on_chip else "only with --inputs on-chip"
         raise InputError(f"--capacity: input_words={capacity.input_words}: {wanted}")
     program = lower(manifest, lanes, capacity, num_banks(pes))
-    if len(program.order) > MAX_BUCKETS:
-        raise InputError(
-            f"degree_splits: {len(program.order)} degree buckets; the hardware has {MAX_BUCKETS}"
-        )
-    if len(capacity.bucket_nodes) != len(program.order):
-        raise InputError(
-            f"--capacity: {len(capacity.bucket_nodes)} buckets; the network has "
-            f"{len(program.order)}"
-        )
+    _check_order(program.order, capacity)
     design = Design(
         manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed,
         inputs_on_chip,
     )  # fmt: skip
     if design.attention:
-        if rom:
-            raise InputError("--rom: networks with attention are loaded")
-        try:
-            widest_mean = max(design.mean_bits)
-        except BoundError as error:
-            raise InputError(f"{design.attention[0].name}: {error}") from error
-        if widest_mean > MAX_BITS:
-            raise InputError(
-                f"{design.attention[0].name}: means of {widest_mean} bits; {MAX_BITS} are supported"
-            )
+        _check_attention(design)
     if design.total_bits > MAX_BITS:
         widest = max(design.passes, key=lambda step: step.bound.accumulator)
         raise InputError(
