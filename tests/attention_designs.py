@@ -83,7 +83,7 @@ def _weight(bits: int = 4) -> Format:
     return Format(bits=bits, signed=True, scale=0.25)
 
 
-def linear(inputs: int, outputs: int, end: End = End()) -> LinearLayer:  # noqa: B008 (immutable)
+def linear(inputs: int, outputs: int, end: End = End()) -> LinearLayer:
     """Return a product."""
     return LinearLayer(
         in_channels=inputs, out_channels=outputs, weight=_weight(), combine=end.epilogue()
@@ -91,7 +91,7 @@ def linear(inputs: int, outputs: int, end: End = End()) -> LinearLayer:  # noqa:
 
 
 def gcn(
-    inputs: int, outputs: int, end: End = End(), *,  # noqa: B008 (immutable)
+    inputs: int, outputs: int, end: End = End(), *,
     order: Literal["A(XW)", "(AX)W"] = "A(XW)", combine: End = SIGNED,
 ) -> GcnLayer:  # fmt: skip
     """Return a graph convolution."""
@@ -102,7 +102,7 @@ def gcn(
 
 
 def sage(
-    inputs: int, outputs: int, end: End = End(), *, root: End = SIGNED,  # noqa: B008 (immutable)
+    inputs: int, outputs: int, end: End = End(), *, root: End = SIGNED,
     combine: End = SIGNED, factor: int = 19,
 ) -> SageLayer:  # fmt: skip
     """Return a layer of GraphSAGE."""
@@ -113,7 +113,7 @@ def sage(
 
 
 def gin(
-    inputs: int, hidden: int, outputs: int, end: End = End()  # noqa: B008 (immutable)
+    inputs: int, hidden: int, outputs: int, end: End = End()
 ) -> GinLayer:
     """Return a graph isomorphism layer."""
     return GinLayer(
@@ -141,7 +141,7 @@ def gat(
 
 
 def agnn(
-    channels: int, end: End = End(), *, table_length: int = 16  # noqa: B008 (immutable)
+    channels: int, end: End = End(), *, table_length: int = 16
 ) -> AgnnLayer:
     """Return an attention-based propagation."""
     return AgnnLayer(
@@ -175,7 +175,7 @@ def capacity(manifest: Manifest, nodes: int = 9) -> Capacity:
     windowed = any(step.epilogue.output.windows for step in manifest.steps()[:-1])
     buckets = len(manifest.degree_splits) + 1 if windowed else 0
     return Capacity(
-        nodes=nodes, edges=nodes**2, edge_words=nodes**2, row_edges=nodes,
+        nodes=nodes, edges=nodes**2, edge_words=2 * nodes**2, row_edges=nodes,
         row_nonzeros=manifest.input.channels, bucket_nodes=(nodes,) * buckets,
     )  # fmt: skip
 
@@ -223,6 +223,12 @@ NETWORKS: dict[str, tuple[Manifest, dict[str, Any]]] = {
         network([linear(7, 8), agnn(8), agnn(8, FEW), linear(8, 3, MANY)]), {"lanes": 3, "pes": 2}
     ),
     "agnn-one": (network([linear(5, 4), agnn(4), linear(4, 3, SIGNED)]), {"lanes": 4}),
+    # Results leave as they are finished, words of a record one after the other.
+    "agnn-last": (network([linear(5, 11), agnn(11, SIGNED)]), {"lanes": 3}),
+    "agnn-last-streamed": (
+        network([gat(5, 11, 1), agnn(11, SIGNED)]), {"lanes": 4, "streamed": True}
+    ),
+    "agnn-last-long": (network([linear(5, 20), agnn(20, SIGNED)]), {"lanes": 1}),
     "sage": (
         network(
             [sage(6, 7, root=MANY, combine=FEW), sage(7, 3, SIGNED, root=End(bits=11))],
@@ -294,7 +300,7 @@ class Shape:
         """Return the heads of a word's channels."""
         width = self.channels // self.heads
         first = chunk * self.lanes
-        return {channel // width for channel in range(first, min(first + self.lanes, self.channels))}
+        return {at // width for at in range(first, min(first + self.lanes, self.channels))}
 
     def group_times(self, words: Sequence[int], head_lanes: int) -> list[tuple[int, int]]:
         """Return when the scores of each group leave, at the earliest and at the latest.

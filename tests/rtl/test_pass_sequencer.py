@@ -1,7 +1,7 @@
 """The pass sequencer: order, timing and the settings of every pass, derived from the manifest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,10 @@ DESIGNS: dict[str, dict[str, Any]] = {
 }
 
 
+COPY = ", copy"
+"""Behind the name of a tensor: where it lies for the second time."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A tensor that a walk writes.
@@ -78,36 +82,17 @@ class Walk:
     layer: GatLayer | AgnnLayer | None = None
 
 
-def walks_of(layer: Layer, index: int, source: str | None, region: dict[str, int]) -> list[Walk]:
-    """Spell a layer out: what walks, what it reads and writes."""
-    name = f"layer{index}"
+def wide_walks_of(
+    layer: GatLayer | SageLayer, name: str, source: str | None, region: dict[str, int], lanes: int
+) -> list[Walk]:
+    """Spell a layer out whose first walk writes several tensors."""
     inputs, outputs = layer.in_channels, layer.out_channels
 
     def part(stage: str, width: int, end: Epilogue | None) -> Part:
         return Part(f"{name}.{stage}", width, end)
 
-    if isinstance(layer, AgnnLayer):
-        own = part("aggregate", inputs, layer.aggregate)
-        return [Walk(source, inputs, [own], False, {"is_attend": 1, "is_cosine": 1}, layer)]
-    assert not isinstance(layer, ReadoutLayer)
     product = part("combine", outputs, layer.combine)
-    if isinstance(layer, LinearLayer):
-        return [Walk(source, inputs, [product], True)]
     total = part("aggregate", outputs, layer.aggregate)
-    if isinstance(layer, GcnLayer) and layer.association == "(AX)W":
-        first = replace(total, width=inputs)
-        return [
-            Walk(source, inputs, [first], False, {"is_bypass": 1}),
-            Walk(first.name, inputs, [product], True),
-        ]
-    if isinstance(layer, GinLayer):
-        hidden = layer.hidden_channels
-        product, total = replace(product, width=hidden), replace(total, width=hidden)
-        return [
-            Walk(source, inputs, [product], True),
-            Walk(product.name, hidden, [total], False, {"is_bypass": 1}),
-            Walk(total.name, hidden, [part("mlp", outputs, layer.mlp)], True),
-        ]
     if isinstance(layer, SageLayer):
         root = part("root", outputs, layer.root)
         more = {
@@ -117,24 +102,59 @@ def walks_of(layer: Layer, index: int, source: str | None, region: dict[str, int
             Walk(source, inputs, [product, root], True),
             Walk(product.name, outputs, [total], False, more),
         ]
-    if isinstance(layer, GatLayer):
-        heads = layer.attention.heads
-        targets, sources = (part(f"score_{of}", heads, layer.score) for of in ("target", "source"))
-        most = part("bound", heads, None)
-        more = {
-            "is_attend": 1, "has_scores": 1, "score_region": region[sources.name],
-            "row_a_use": 1, "row_a_region": region[targets.name],
-            "row_b_use": 1, "row_b_region": region[most.name],
-        }  # fmt: skip
-        return [
-            Walk(source, inputs, [product, targets, sources], True),
-            Walk(sources.name, heads, [most], False, {"is_maximum": 1, "is_bypass": 1}),
-            Walk(product.name, outputs, [total], False, more, layer),
-        ]
+    assert isinstance(layer, GatLayer)
+    heads = layer.attention.heads
+    if 2 * heads <= lanes:
+        # Both halves of the scores in a word, which is written twice.
+        scores = [part("score", 2 * heads, layer.score)]
+        targets, sources = f"{name}.score", f"{name}.score{COPY}"
+    else:
+        scores = [part(f"score_{of}", heads, layer.score) for of in ("target", "source")]
+        targets, sources = (each.name for each in scores)
+    most = part("bound", scores[0].width, None)
+    more = {
+        "is_attend": 1, "has_scores": 1, "score_region": region[sources],
+        "row_a_use": 1, "row_a_region": region[targets],
+        "row_b_use": 1, "row_b_region": region[most.name],
+    }  # fmt: skip
     return [
-        Walk(source, inputs, [product], True),
-        Walk(product.name, outputs, [total], False, {"is_bypass": 1}),
+        Walk(source, inputs, [product, *scores], True),
+        Walk(sources, most.width, [most], False, {"is_maximum": 1, "is_bypass": 1}),
+        Walk(product.name, outputs, [total], False, more, layer),
     ]
+
+
+def walks_of(
+    layer: Layer, index: int, source: str | None, region: dict[str, int], lanes: int
+) -> list[Walk]:
+    """Spell a layer out: what walks, what it reads and writes."""
+    name = f"layer{index}"
+    if isinstance(layer, GatLayer | SageLayer):
+        return wide_walks_of(layer, name, source, region, lanes)
+    inputs, outputs = layer.in_channels, layer.out_channels
+    assert not isinstance(layer, ReadoutLayer)
+    if isinstance(layer, AgnnLayer):
+        own = Part(f"{name}.aggregate", inputs, layer.aggregate)
+        return [Walk(source, inputs, [own], False, {"is_attend": 1, "is_cosine": 1}, layer)]
+    if isinstance(layer, LinearLayer):
+        return [Walk(source, inputs, [Part(f"{name}.combine", outputs, layer.combine)], True)]
+    if isinstance(layer, GcnLayer) and layer.association == "(AX)W":
+        total = Part(f"{name}.aggregate", inputs, layer.aggregate)
+        product = Part(f"{name}.combine", outputs, layer.combine)
+        return [
+            Walk(source, inputs, [total], False, {"is_bypass": 1}),
+            Walk(total.name, inputs, [product], True),
+        ]
+    hidden = layer.hidden_channels if isinstance(layer, GinLayer) else outputs
+    product = Part(f"{name}.combine", hidden, layer.combine)
+    total = Part(f"{name}.aggregate", hidden, layer.aggregate)
+    found = [
+        Walk(source, inputs, [product], True),
+        Walk(product.name, hidden, [total], False, {"is_bypass": 1}),
+    ]
+    if isinstance(layer, GinLayer):
+        found.append(Walk(total.name, hidden, [Part(f"{name}.mlp", outputs, layer.mlp)], True))
+    return found
 
 
 def attention_settings(design: Design, walk: Walk, numbers: dict[str, int]) -> dict[str, int]:
@@ -214,12 +234,15 @@ def expected_passes(design: Design) -> list[dict[str, int]]:
     banks = 1 if design.pes == 1 else 2 * design.pes
     tables = [table.name for table in manifest.node_tables]
     region = {
-        step.name: step.destination for step in design.passes if step.destination is not None
+        step.name + copy: at
+        for step in design.passes
+        for copy, at in (("", step.destination), (COPY, step.duplicate))
+        if at is not None
     }
     walks: list[Walk] = []
     source = None
     for index, layer in enumerate(manifest.layers):
-        walks += walks_of(layer, index, source, region)
+        walks += walks_of(layer, index, source, region, lanes)
         source = walks[-1].parts[-1].name
     optional = optional_settings(design)
     found = []

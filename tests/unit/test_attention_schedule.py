@@ -45,9 +45,14 @@ def shape_of(design: Design, step: Pass) -> Shape:
 
 
 def with_gaps(shape: Shape, rng: np.random.Generator, share: float) -> list[list[int]]:
-    """Draw the cycles of the words of some records, in which no two fall together."""
+    """Draw the cycles of the words of some records, in which no two fall together.
+
+    Cosines, ready with the last word of a record, allow none between its words.
+    """
     steps = RECORDS * shape.steps
     gaps = rng.integers(1, 5, steps) * (rng.random(steps) < share)
+    if shape.norm_bits is not None:
+        gaps[np.arange(steps) % shape.steps > 0] = 0
     cycles = (np.arange(steps) + np.cumsum(gaps)).tolist()
     return [cycles[first : first + shape.steps] for first in range(0, steps, shape.steps)]
 
