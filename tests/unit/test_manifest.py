@@ -379,8 +379,8 @@ def lowered(found: Manifest) -> str:
     return str(caught.value)
 
 
-BUILT = ("gcn", "gin", "linear")
-BUILDABLE = "only for gcn, gin, linear"
+BUILT = ("gcn", "sage", "gin", "gat", "agnn", "linear")
+BUILDABLE = "only for gcn, sage, gin, gat, agnn, linear"
 
 
 @pytest.mark.parametrize("kinds", [kinds for kinds in NETWORKS if {*kinds} - {*BUILT}])
