@@ -98,8 +98,12 @@ WIDE = Format(bits=16, signed=True, scale=1.0)
 """Stands for a result that is not drawn yet."""
 
 
-def random_kinds(rng: Rng, kinds: Kinds = KINDS) -> Kinds:
-    """Draw one to four layers: the first one multiplies, after a readout all are linear."""
+def random_kinds(rng: Rng, built: bool = False) -> Kinds:
+    """Draw one to four layers: the first one multiplies, after a readout all are linear.
+
+    With `built`, only what accelerators are generated for.
+    """
+    kinds = BUILT_KINDS if built else KINDS
     found = [choose(rng, [kind for kind in kinds if kind not in ("agnn", "readout")])]
     for _ in range(between(rng, 0, 3)):
         found.append("linear" if "readout" in found else choose(rng, kinds))
@@ -472,7 +476,7 @@ def random_layers(
         normalisation: Of the graph; `edge` has a code an edge.
         buckets: Degree buckets, 2 to 4 if drawn.
     """
-    kinds = random_kinds(rng, BUILT_KINDS if built else KINDS) if kinds is None else kinds
+    kinds = random_kinds(rng, built) if kinds is None else kinds
     if graph == "one node":
         nodes = 1
     if built and "agnn" in kinds:
