@@ -317,22 +317,19 @@ class _Draft:
         rng = self.rng
         magnitude = self.manifest.steps()[-1].epilogue.output.magnitude
         score_bits = between(rng, 2, self.max_bits)
-        least = 2
-        if self.built:
-            # Hardware has one width of norms for all layers.
-            least = next(
-                (one.attention.norm_bits for one in self.manifest.layers
-                 if isinstance(one, AgnnLayer)), least,
-            )  # fmt: skip
-        while fitting_norm_bits(width, magnitude, score_bits) < least:
+        built = [one.attention for one in self.manifest.layers if isinstance(one, AgnnLayer)]
+        # Hardware has one width of norms for all layers.
+        norm_bits = built[0].norm_bits if self.built and built else None
+        while fitting_norm_bits(width, magnitude, score_bits) < (norm_bits or 2):
             score_bits -= 1
+        most = fitting_norm_bits(width, magnitude, score_bits)
+        norm_bits = between(rng, 2, most) if norm_bits is None else norm_bits
         limit = (1 << (score_bits - 1)) - 1
-        most = fitting_norm_bits(width, magnitude, score_bits) if least == 2 else least
         return AgnnAttention(
             bits=self.attention_bits(),
             index_shift=0,
             score_bits=score_bits,
-            norm_bits=between(rng, least, most),
+            norm_bits=norm_bits,
             beta=0 if self.maybe(0.1) else int(random_codes(rng, -limit, limit, 1)[0]),
             table_length=1 << between(rng, 1, MAX_TABLE_LENGTH_BITS),
         )
