@@ -310,11 +310,6 @@ def _refuse_unbuilt(manifest: Manifest) -> None:
         raise InputError("layers: hardware has one width of norms for all 'agnn' layers")
     if len(slopes) > 1:
         raise InputError("layers: hardware has one leaky slope for all 'gat' layers")
-    norms = {
-        layer.attention.norm_bits for layer in manifest.layers if isinstance(layer, AgnnLayer)
-    }
-    if len(norms) > 1:
-        raise InputError("layers: hardware has one norm_bits for all 'agnn' layers")
     final = manifest.steps()[-1]
     if final.epilogue.output.windows:
         raise InputError(
