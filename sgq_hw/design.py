@@ -929,6 +929,8 @@ def make_design(
         manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed,
         inputs_on_chip,
     )  # fmt: skip
+    if streamed and not design.aggregations:
+        raise InputError("--graph streamed: no layer of the network reads the graph")
     if design.attention:
         if rom:
             raise InputError("--rom: networks with attention are loaded")
