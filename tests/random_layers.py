@@ -101,12 +101,14 @@ WIDE = Format(bits=16, signed=True, scale=1.0)
 def random_kinds(rng: Rng, built: bool = False) -> Kinds:
     """Draw one to four layers: the first one multiplies, after a readout all are linear.
 
-    With `built`, only what accelerators are generated for.
+    With `built`, only what accelerators are generated for, and up to five layers.
     """
     kinds = BUILT_KINDS if built else KINDS
     found = [choose(rng, [kind for kind in kinds if kind not in ("agnn", "readout")])]
     for _ in range(between(rng, 0, 3)):
         found.append("linear" if "readout" in found else choose(rng, kinds))
+    if built and {*found} == {"linear"}:
+        found.append("gcn")  # something that reads the graph
     return tuple(found)
 
 

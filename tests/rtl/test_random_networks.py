@@ -88,20 +88,24 @@ TAQ_BUILDS: dict[str, dict[str, object]] = {
 TAQ_NODES, TAQ_DRAWS = 40, 5
 LAYER_BUILDS: dict[str, dict[str, object]] = {
     # Layers of every kind: `kinds` of `tests.random_layers`.
-    "sage": {"pes": 2, "lanes": 3, "kinds": ("sage", "sage")},
     "sage-rom": {"lanes": 5, "kinds": ("sage", "gin", "linear"), "rom": True},
-    "gat-lanes1": {"lanes": 1, "kinds": ("gat", "gat"), "buckets": 3, "max_bits": 8,
-                   "self_loops": False},
+    "sage-1-windows": {"lanes": 2, "kinds": ("sage", "sage"), "buckets": 3, "windows": True,
+                       "sliced": True},
+    "sage-2": {"pes": 2, "lanes": 3, "kinds": ("sage", "gin", "sage"), "buckets": 4,
+               "windows": True, "streamed": True, "sliced": True},
+    "gat-1": {"lanes": 1, "kinds": ("gat", "gat"), "buckets": 3, "max_bits": 8,
+              "self_loops": False, "sliced": True},
     "gat-4-streamed": {"pes": 4, "lanes": 5, "kinds": ("gat", "gat"), "streamed": True,
                        "stream_bits": 64, "normalisation": "edge"},
-    "gat-8-inputs-on-chip": {"pes": 8, "lanes": 8, "kinds": ("gat", "gat"), "buckets": 4,
-                             "windows": True, "inputs_on_chip": True, "sparse_input": True},
+    "gat-8-inputs-on-chip": {"pes": 8, "lanes": 2, "kinds": ("gat", "gat"), "buckets": 4,
+                             "windows": True, "inputs_on_chip": True, "sparse_input": True,
+                             "sliced": True},
     "agnn-2": {"pes": 2, "lanes": 2, "kinds": ("linear", "agnn", "agnn", "linear")},
     "agnn-4-streamed": {"pes": 4, "lanes": 3, "kinds": ("linear", "agnn", "agnn"), "buckets": 4,
-                        "windows": True, "streamed": True},
+                        "windows": True, "streamed": True, "sliced": True},
+    "mixed-1": {"lanes": 8, "kinds": ("sage", "gat", "gin", "agnn"), "streamed": True},
     "mixed-2": {"pes": 2, "lanes": 16, "kinds": ("gat", "sage", "agnn", "gat"), "buckets": 3,
                 "sparse_input": False},
-    "mixed-1": {"lanes": 8, "kinds": ("sage", "gat", "gin", "agnn"), "streamed": True},
 }
 LAYER_DRAWS = 5
 
@@ -237,17 +241,23 @@ def named_build(name: str, folder: Path) -> tuple[np.random.Generator, Generated
     if name in BUILDS:
         rng = np.random.default_rng([2026, list(BUILDS).index(name)])
         return rng, build(rng, BUILDS[name], folder)
+    builds, nodes, part = TAQ_BUILDS, TAQ_NODES, 2027
     if name in LAYER_BUILDS:
-        rng = np.random.default_rng([2028, list(LAYER_BUILDS).index(name)])
-        return rng, build(rng, LAYER_BUILDS[name], folder)
-    rng = np.random.default_rng([2027, list(TAQ_BUILDS).index(name)])
-    options = dict(TAQ_BUILDS[name])
+        builds, nodes, part = LAYER_BUILDS, NODES, 2028
+    rng = np.random.default_rng([part, list(builds).index(name)])
+    options = dict(builds[name])
     if not options.pop("sliced", False):
-        return rng, build(rng, options, folder, TAQ_NODES)
+        return rng, build(rng, options, folder, nodes)
     with patch("sgq_hw.design.plan_region", finest):
-        generated = build(rng, options, folder, TAQ_NODES)
+        generated = build(rng, options, folder, nodes)
         assert generated.design.region_plans
     return rng, generated
+
+
+def are_sliced(design: Design) -> bool:
+    """Return whether a region is cut into slices for some of the buckets only."""
+    slices = [part for plan in design.region_plans for part in plan.slices]
+    return any(part.end - part.first < design.buckets for part in slices)
 
 
 @pytest.mark.parametrize("name", list(BUILDS))
@@ -257,7 +267,9 @@ def test_draws_on_one_build(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", list(LAYER_BUILDS))
 def test_layers_of_every_kind(name: str, tmp_path: Path) -> None:
-    run_draws(*named_build(name, tmp_path), LAYER_DRAWS)
+    rng, generated = named_build(name, tmp_path)
+    assert are_sliced(generated.design) or not LAYER_BUILDS[name].get("sliced")
+    run_draws(rng, generated, LAYER_DRAWS)
 
 
 @pytest.mark.parametrize("name", list(TAQ_BUILDS))
@@ -265,9 +277,7 @@ def test_degree_windows_on_one_build(name: str, tmp_path: Path) -> None:
     rng, generated = named_build(name, tmp_path)
     design, options = generated.design, TAQ_BUILDS[name]
     assert design.buckets == (1 if name == "taq-no-windows" else options["buckets"])
-    slices = [part for plan in design.region_plans for part in plan.slices]
-    some = any(part.end - part.first < design.buckets for part in slices)
-    assert some or not options.get("sliced")
+    assert are_sliced(design) or not options.get("sliced")
     run_draws(rng, generated, TAQ_DRAWS)
 
 

@@ -12,7 +12,7 @@ from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for
 from sgq_hw.layers import AgnnLayer, GatLayer
 from sgq_hw.packer import check_fits, load_packets
-from tests.random_layers import Kinds, random_layers
+from tests.random_layers import Kind, Kinds, random_layers
 from tests.random_networks import (
     finest,
     gcn_layers,
@@ -158,3 +158,14 @@ def test_norms_have_one_width() -> None:
     design_for(attending(kinds, norm_bits=norm_bits))
     with pytest.raises(InputError, match=r"^layers: hardware has one width of norms"):
         design_for(attending(kinds, norm_bits=norm_bits - 1 if norm_bits > 2 else 3))
+
+
+def test_networks_that_do_not_read_the_graph() -> None:
+    def of_kinds(*kinds: Kind) -> Bundle:
+        return random_layers(np.random.default_rng(1), kinds, nodes=9, built=True, buckets=1)
+
+    with pytest.raises(InputError, match=r"^layers: a single 'linear' layer"):
+        design_for(of_kinds("linear"))
+    design_for(of_kinds("linear", "linear"))
+    with pytest.raises(InputError, match=r"^--graph streamed: no layer of the network reads"):
+        design_for(of_kinds("linear", "linear"), streamed=True)
