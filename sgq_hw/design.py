@@ -279,6 +279,26 @@ class Design:
         return self.ordered and not self.direct
 
     @property
+    def whole_records(self) -> bool:
+        """Whether words of the last pass go out record by record, however slow the receiver is.
+
+        A record's cosine is known with its last word, for which the others wait a fixed time.
+        """
+        final = self.passes[-1]
+        cosine = final.attention is not None and isinstance(final.attention.rule, AgnnAttention)
+        return cosine and final.chunks > 1 and not self.collects
+
+    @property
+    def output_reserve(self) -> int:
+        """Words that may follow once the queue of results asks to stop."""
+        return self.passes[-1].chunks if self.whole_records else 1
+
+    @property
+    def fifo_addr_bits(self) -> int:
+        """Bits of an address of the queue of results, which has room for two records."""
+        return max(FIFO_ADDR_BITS, (2 * self.output_reserve).bit_length())
+
+    @property
     def rows(self) -> int:
         """Rows that a PE has room for."""
         return -(-self.capacity.nodes // self.pes)
@@ -707,8 +727,8 @@ class Design:
                              final.chunks * self.rows, False, copies=self.pes)
             )  # fmt: skip
         found.append(
-            self._memory("output_fifo", "fifo", self.lanes * code_bits + 2, 1 << FIFO_ADDR_BITS,
-                         False)
+            self._memory("output_fifo", "fifo", self.lanes * code_bits + 2,
+                         1 << self.fifo_addr_bits, False)
         )  # fmt: skip
         return tuple(found)
 
