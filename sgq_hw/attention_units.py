@@ -2,7 +2,7 @@
 
 from sgq_hw.attention_schedule import NORM_STEPS, RECIPROCAL_STEPS
 from sgq_hw.design import Design, address_bits, count_bits
-from sgq_hw.golden.attention_unit import agnn_bound
+from sgq_hw.golden.attention_unit import AgnnBound, agnn_bound
 from sgq_hw.layers import AgnnAttention
 
 Values = dict[str, int]
@@ -66,17 +66,20 @@ def attention_units(design: Design) -> dict[str, Values]:
 
 def _cosine_widths(design: Design) -> Values:
     """Return the widths inside AGNN's scores, enough for all passes."""
-    bounds = []
-    norm_bits = 0
+    bounds: list[AgnnBound] = []
+    product_bits = norm_bits = 0
     for step, one in zip(design.attention, design.attending, strict=True):
         if isinstance(one.rule, AgnnAttention):
             source = design.source_of(step)
             magnitude = 1 << (source.bits - 1) if source.signed else (1 << source.bits) - 1
-            norm_bits = one.rule.norm_bits
-            bounds.append(agnn_bound(step.out_channels, magnitude, design.beta_bits, norm_bits))
+            norm_bits, score_bits = one.rule.norm_bits, one.rule.score_bits
+            bounds.append(agnn_bound(step.out_channels, magnitude, score_bits, norm_bits))
+            # All logits are cut out of products as if their factor had the bits of the widest.
+            wider = design.beta_bits - score_bits
+            product_bits = max(product_bits, bounds[-1].product_bits + wider)
     return {
         "SQUARE_BITS": max(bound.square_bits for bound in bounds),
         "NORM_BITS": norm_bits,
         "NORM_EXPONENT_BITS": max(bound.norm_exponent_bits for bound in bounds),
-        "PRODUCT_BITS": max(bound.product_bits for bound in bounds),
+        "PRODUCT_BITS": product_bits,
     }

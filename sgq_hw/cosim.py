@@ -107,8 +107,9 @@ class CosimResult:
             for name, value in steady.items()
             if name.startswith("lost_")
         }
-        busy = steady.get("busy_slots", 0) + self.score_macs
-        lost["computed_zeros"] = busy - self.useful_macs if slots else 0
+        # Scores of AGNN have multipliers of their own: what fills the slots is the rest.
+        filled = self.useful_macs - self.score_macs
+        lost["computed_zeros"] = steady.get("busy_slots", 0) - filled if slots else 0
         return {
             "equal": self.equal,
             "words_compared": self.words_compared,
@@ -119,8 +120,9 @@ class CosimResult:
             "latency_cycles": first.latency if first else 0,
             "load_cycles": first.load_cycles if first else 0,
             "useful_macs": self.useful_macs,
+            "score_macs": self.score_macs,
             "mac_slots": slots,
-            "utilisation": self.useful_macs / slots if slots else 0.0,
+            "utilisation": filled / slots if slots else 0.0,
             "lost_slots": lost,
             "build_seconds": self.build_seconds,
             "run_seconds": self.run_seconds,

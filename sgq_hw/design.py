@@ -990,6 +990,8 @@ def make_design(
         manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed,
         inputs_on_chip,
     )  # fmt: skip
+    if streamed and not design.aggregations:
+        raise InputError("--graph streamed: no layer of the network reads the graph")
     if design.attention:
         _check_attention(design)
     if design.total_bits > MAX_BITS:

@@ -311,6 +311,8 @@ def _refuse_unbuilt(manifest: Manifest) -> None:
     if len(slopes) > 1:
         raise InputError("layers: hardware has one leaky slope for all 'gat' layers")
     final = manifest.steps()[-1]
+    if final.source is None:
+        raise InputError("layers: a single 'linear' layer; hardware needs another layer after it")
     if final.epilogue.output.windows:
         raise InputError(
             f"layers[{final.key[0]}].{final.key[1]}.output.windows: the result of a network leaves "

@@ -3,11 +3,12 @@
 As in a network, each tensor is written to one region while the one before it is read from another.
 With degree windows, graph follows graph, each with bounds of its own between the positions, and
 each tensor has widths and exponents of its own. On Icarus the memories themselves are compared too.
-With row ports, further regions are read by rows at the same time.
+With row ports, further regions are read by rows at the same time. With GAT, the read port also
+reads scores from a region of their own, at any time. With copies, words are written to two regions.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,10 @@ Address = tuple[int, int]
 
 Word = tuple[int, int, int]
 """PE, row of it, and chunk."""
+
+
+SCORE_SHARE = 0.4
+"""Share of cycles before which scores are read."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Tensor:
         writes: Its words in writing order.
         last: Where those of the last step lie.
         words: All words as they are read.
+        plain: The same without exponents, as scores are read.
         rows: All words as row ports read them, without exponents and with them.
         exponents: Exponent of each position.
         slices: What each slice holds, as `feature_slices` has it.
@@ -56,6 +62,7 @@ class Tensor:
     writes: list[Write]
     last: list[Address]
     words: dict[Address, int]
+    plain: dict[Address, int]
     rows: list[dict[Word, int]]
     exponents: list[int]
     slices: list[IntArray]
@@ -99,6 +106,13 @@ class Buffer:
         self.held: list[dict[int, int]] = [{} for _ in range(count)]  # of each bank
         self.region = 0
         self.events: Counter[str] = Counter()
+        # Only with scores: words without exponents, region of scores, region of the data.
+        self.has_gat = bool(self.values.get("has_gat"))
+        self.plain: list[dict[Address, int]] = [{} for _ in range(count)]
+        self.scores: int | None = None
+        self.data_region = 0
+        # Only with copies: the second region that is written.
+        self.copy: int | None = None
         # Only with row ports.
         self.rows: list[list[dict[Word, int]]] = [[{}, {}] for _ in range(count)]
         self.ports = [RowPort(name) for name in "ab"[: self.values.get("row_ports", 0)]]
@@ -144,7 +158,7 @@ class Buffer:
             counts[order[0]] = 1
         self.counts = counts.tolist()
         self.bounds = np.cumsum(counts)[:-1].tolist()
-        for region in self.words:
+        for region in (*self.words, *self.plain):
             region.clear()
         for rows in self.rows:
             rows[:] = {}, {}
@@ -215,14 +229,15 @@ class Buffer:
             }
             for matrix in (codes, read)
         ]
-        stored = bank_words(
-            read, placement.bank, placement.address, placement.banks, lanes, stride
+        places = placement.bank, placement.address, placement.banks
+        plain, words = (
+            {
+                (bank, word): pack(stored[bank][word].tolist(), values["FEATURE_BITS"])
+                for bank, address in zip(banks, addresses, strict=True)
+                for word in range(address, chunks * stride, stride)
+            }
+            for stored in (bank_words(matrix, *places, lanes, stride) for matrix in (codes, read))
         )
-        words = {
-            (bank, word): pack(stored[bank][word].tolist(), values["FEATURE_BITS"])
-            for bank, address in zip(banks, addresses, strict=True)
-            for word in range(address, chunks * stride, stride)
-        }
         left = [[node for node in column if node >= 0] for column in placement.nodes.T.tolist()]
         for rows in left if rng.random() < 0.3 else []:
             rng.shuffle(rows)
@@ -244,7 +259,7 @@ class Buffer:
                 for chunk in range(chunks)
             ]  # fmt: skip
         last = [(banks[node], (chunks - 1) * stride + addresses[node]) for node in ends]
-        return Tensor(writes, last, words, by_row, exponents, slices)
+        return Tensor(writes, last, words, plain, by_row, exponents, slices)
 
     async def cycle(
         self,
@@ -255,12 +270,36 @@ class Buffer:
     ) -> None:
         """Read from banks and write, or not, and check the data of this cycle.
 
-        Row ports read certain words of one chunk, or any.
+        Row ports read certain words of one chunk, or any. Scores may be read in a cycle before.
         """
+        while self.scores is not None and self.rng.random() < SCORE_SHARE:
+            await self.one_cycle(self.any_words(self.plain[self.scores]), scores=True)
+        await self.one_cycle(reads, write, region, by_row)
+
+    def read_inputs(self, scores: bool, reads: bool) -> dict[str, int]:
+        """Return the region that is read; without a read it is junk that one of scores is."""
+        if not self.has_gat:
+            return {"read_region": self.region}
+        unused = draw_bits(self.rng, self.values["REGION_BITS"])
+        return {
+            "read_score": int(scores) if reads else draw_bits(self.rng, 1),
+            "score_region": unused if self.scores is None else self.scores,
+            "feature_region": self.region,
+        }
+
+    async def one_cycle(
+        self,
+        reads: list[Address] | None = None,
+        write: Write | None = None,
+        region: int = 0,
+        by_row: Sequence[Word] | None = None,
+        scores: bool = False,
+    ) -> None:
+        """Spend one cycle, in which words are read from one region."""
         values = self.values
         addresses = dict(reads or [])
         inputs = {
-            "read_region": self.region,
+            **self.read_inputs(scores, bool(addresses)),
             "read_re": sum(1 << bank for bank in addresses),
             "read_addr": pack(
                 [
@@ -280,14 +319,32 @@ class Buffer:
             inputs |= self.row_inputs | self.row_read(asked)
         await self.bench.cycle(**inputs)
         self.check_rows(asked, set(addresses), write, region)
-        held = self.held[self.region]
+        at = self.data_region if self.has_gat else self.region
         words = self.bench.parts("read_data", values["LANES"] * values["FEATURE_BITS"])
-        for bank, word in held.items():
-            where = f"cycle {self.bench.cycles}, region {self.region}, bank {bank}"
+        for bank, word in self.held[at].items():
+            where = f"cycle {self.bench.cycles}, region {at}, bank {bank}"
             assert words[bank] == word, f"{where}: {words[bank]} instead of {word}"
+        self.note_reads(addresses, scores)
+
+    def note_reads(self, addresses: Mapping[int, int], scores: bool) -> None:
+        """Note what banks read in this cycle, and hold from then on."""
+        region = self.region
+        if scores:
+            assert self.scores is not None
+            region = self.scores
+        held = self.held[region]
         self.events["held"] += len(held.keys() - addresses.keys())
+        if not addresses:
+            return
+        self.events["scores after features"] += scores and self.data_region == self.region
+        self.events["features after scores"] += not scores and self.data_region == self.scores
+        self.data_region = region
         for address in addresses.items():
-            held[address[0]] = self.words[self.region][address]
+            if self.windows:
+                # Positions are those of the last read of the bank.
+                for other in self.held:
+                    other.pop(address[0], None)
+            held[address[0]] = (self.plain if scores else self.words)[region][address]
 
     def choose_rows(self, *busy: int, first: int | None = None) -> None:
         """Let row ports read regions that hold something and are not busy, in the pass that begins.
@@ -318,6 +375,9 @@ class Buffer:
             if port.region is not None:
                 # The read port has not read there what it holds.
                 self.held[port.region].clear()
+        taken = {*busy, self.region, *(port.region for port in self.ports)}
+        free = [at for at, words in enumerate(self.plain) if words and at not in taken]
+        self.scores = int(rng.choice(free)) if self.has_gat and free else None
         if self.windows and self.ports:
             region = self.ports[0].region
             self.row_inputs["row_exponents"] = (
@@ -434,6 +494,13 @@ class Buffer:
             "write_row": pack(rows, values["ROW_BITS"]),
             "write_data": pack(data, word_bits),
         }
+        if values.get("has_copies"):
+            copies = self.copy is not None
+            inputs["write_copy"] = int(copies) if words else draw_bits(rng, 1)
+            inputs["copy_region"] = (
+                self.copy if words and self.copy is not None
+                else draw_bits(rng, values["REGION_BITS"])
+            )
         if self.windows:
             places = np.array([row * values["PES"] + pe for pe, row in enumerate(rows)])
             buckets = [
@@ -443,23 +510,44 @@ class Buffer:
             inputs["write_bucket"] = pack(buckets, values["BUCKET_BITS"])
         return inputs
 
+    def draw_copy(self, region: int) -> int | None:
+        """Draw a second region of the same shape that is not read meanwhile, or none."""
+        shapes, widths = self.values["regions"], self.values.get("widths", [])
+        alike = [
+            at for at, shape in enumerate(shapes)
+            if at not in (region, self.region) and shape == shapes[region]
+            and (not widths or widths[at] == widths[region])
+        ]  # fmt: skip
+        rarely = self.events["copies"] and self.rng.random() < 0.4
+        if not self.values.get("has_copies") or not alike or rarely:
+            return None
+        return int(self.rng.choice(alike))
+
     async def write_tensor(self, region: int, gaps: float) -> None:
         """Write a tensor while another region is read at random, then read it back."""
         rng = self.rng
         tensor = self.draw_tensor(region)
-        self.choose_rows(region, self.region)
+        self.copy = self.draw_copy(region)
+        written = [region] if self.copy is None else [region, self.copy]
+        self.choose_rows(*written, self.region)
         for write in tensor.writes:
             while rng.random() < gaps:
                 await self.cycle(self.any_reads(region))
             await self.cycle(self.any_reads(region), write, region)
-        if self.windows:
-            # Words of an earlier tensor have other exponents.
-            self.words[region].clear()
-            self.rows[region][:] = {}, {}
-        self.words[region] |= tensor.words
-        for number, rows in enumerate(tensor.rows):
-            self.rows[region][number] |= rows
-        self.row_exponents[region] = tensor.exponents
+        for at in written:
+            if self.windows:
+                # Words of an earlier tensor have other exponents.
+                self.words[at].clear()
+                self.plain[at].clear()
+                self.rows[at][:] = {}, {}
+            self.words[at] |= tensor.words
+            self.plain[at] |= tensor.plain
+            for number, rows in enumerate(tensor.rows):
+                self.rows[at][number] |= rows
+            self.row_exponents[at] = tensor.exponents
+        if self.copy is not None:
+            self.events["copies"] += 1
+            await self.read_banks(self.copy, tensor)
         # By row at once or at the end, or twice, or not.
         if self.ports and rng.random() < 0.6:
             self.choose_rows(self.region, first=region)
@@ -489,7 +577,7 @@ class Buffer:
             await self.cycle(list(reads.values()))
             left = [address for address in left if address not in reads.values()]
         await self.cycle()
-        if self.values.get("peek"):
+        if self.values.get("peek") and region != self.copy:
             self.compare_memories(region, tensor)
 
     def compare_memories(self, region: int, tensor: Tensor) -> None:
@@ -507,8 +595,12 @@ class Buffer:
 
     def any_reads(self, written: int) -> list[Address]:
         """Draw addresses to read, in some banks; never of the region being written."""
-        known = list(self.words[self.region])
-        if self.region == written or not known:
+        return [] if self.region == written else self.any_words(self.words[self.region])
+
+    def any_words(self, words: Mapping[Address, int]) -> list[Address]:
+        """Draw addresses of some words, in some banks."""
+        known = list(words)
+        if not known:
             return []
         count = int(self.rng.integers(self.values["BANKS"] + 1))
         return [known[at] for at in self.rng.integers(len(known), size=count)]
@@ -519,7 +611,8 @@ async def words_follow_the_golden_layout(dut: Any) -> None:
     """Tensor after tensor, from region to region."""
     buffer = Buffer(dut)
     unused = {f"row_{port.name}_use": 0 for port in buffer.ports}
-    await buffer.bench.start(read_region=0, read_re=0, write_step=0, write_valid=0, **unused)
+    region = {"feature_region": 0} if buffer.has_gat else {"read_region": 0}
+    await buffer.bench.start(**region, read_re=0, write_step=0, write_valid=0, **unused)
     regions = len(buffer.words)
     for number in range(buffer.values["draws"]):
         # With row ports a graph stays until all regions are in use.
@@ -540,4 +633,8 @@ async def words_follow_the_golden_layout(dut: Any) -> None:
     wanted = [f"{what} by {port.name}" for what in ("read", "held") for port in buffer.ports]
     if len(buffer.ports) == 2 and regions > 3:
         wanted.append("four regions")
+    if buffer.has_gat:
+        wanted += ["scores after features", "features after scores"]
+    if buffer.values.get("has_copies"):
+        wanted.append("copies")
     assert all(buffer.events[what] for what in wanted), buffer.events

@@ -2,8 +2,12 @@
 
 `random_layers` draws a network and its graph without training: any mixture of layers that a
 manifest allows, any formats, degree windows, addends, attention of several heads, tables of
-exponentials and of ELU with arbitrary entries, readouts. Results went through `save_bundle` and
-`load_bundle`. Shifts are chosen from a trial run, stage by stage, so that codes are spread.
+exponentials and of ELU with arbitrary entries, readouts. With `built`, it draws only what
+accelerators are generated for, but then wider rows of more heads. Results went through
+`save_bundle` and `load_bundle`. Shifts are chosen from a trial run, stage by stage, so that codes
+are spread.
+
+`tests.random_networks.other_parameters` draws other parameters for these networks too.
 """
 
 from collections.abc import Sequence
@@ -19,8 +23,8 @@ from sgq_hw.golden.aggregation_unit import aggregation_unit
 from sgq_hw.golden.attention_unit import (
     RECIPROCAL_SHIFT,
     AttentionTable,
+    AttentionWeights,
     attention_sums,
-    attention_table,
     edge_weights,
     elu_table,
     fitting_norm_bits,
@@ -30,6 +34,7 @@ from sgq_hw.golden.readout_unit import readout_unit
 from sgq_hw.layers import (
     AgnnAttention,
     AgnnLayer,
+    Bound,
     GatAttention,
     GatLayer,
     GcnLayer,
@@ -41,7 +46,14 @@ from sgq_hw.layers import (
     Step,
 )
 from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
-from tests.random_networks import validated
+from tests.random_networks import (
+    ATTEMPTS,
+    InputKind,
+    largest_index_shift,
+    random_exponentials,
+    spread,
+    validated,
+)
 from tests.random_workloads import (
     GraphKind,
     IntArray,
@@ -55,6 +67,8 @@ from tests.random_workloads import (
 Kind = Literal["gcn", "sage", "gin", "gat", "agnn", "linear", "readout"]
 Kinds = tuple[Kind, ...]
 KINDS: Kinds = get_args(Kind)
+BUILT_KINDS: Kinds = ("gcn", "sage", "gin", "gat", "agnn", "linear")
+"""What accelerators are generated for."""
 
 NETWORKS: tuple[Kinds, ...] = (
     ("gcn", "gcn"),
@@ -72,16 +86,30 @@ Normalisation = Literal["factored", "edge", "mean", "sum", "attention"]
 NORMALISATIONS: tuple[Normalisation, ...] = get_args(Normalisation)
 MAX_TABLES = 3
 MAX_ACCUMULATOR_SHIFT = 40
+MAX_BUILT_SHIFT = 31
+"""Where accelerators are generated: means have room for any shift in a field of five bits."""
+MAX_BUILT_ELU_BITS = 9
+"""Tables of ELU with more bits would only be long to load."""
+MAX_BUILT_ATTENTION_BITS = 8
+MAX_HEADS = 9
+MAX_HEAD_CHANNELS = 9
+MAX_TABLE_LENGTH_BITS = 10
 WIDE = Format(bits=16, signed=True, scale=1.0)
 """Stands for a result that is not drawn yet."""
 
 
-def random_kinds(rng: Rng) -> Kinds:
-    """Draw one to four layers: the first one multiplies, after a readout all are linear."""
-    kinds: list[Kind] = [choose(rng, ("gcn", "sage", "gin", "gat", "linear"))]
+def random_kinds(rng: Rng, built: bool = False) -> Kinds:
+    """Draw one to four layers: the first one multiplies, after a readout all are linear.
+
+    With `built`, only what accelerators are generated for, and up to five layers.
+    """
+    kinds = BUILT_KINDS if built else KINDS
+    found = [choose(rng, [kind for kind in kinds if kind not in ("agnn", "readout")])]
     for _ in range(between(rng, 0, 3)):
-        kinds.append("linear" if "readout" in kinds else choose(rng, KINDS))
-    return tuple(kinds)
+        found.append("linear" if "readout" in found else choose(rng, kinds))
+    if built and {*found} == {"linear"}:
+        found.append("gcn")  # something that reads the graph
+    return tuple(found)
 
 
 @dataclass
@@ -95,6 +123,7 @@ class _Draft:
         workload: The graph; node tables are added to it.
         max_bits: Widest results, weights and factors.
         windows: Whether stages have degree windows; drawn for each stage if None.
+        built: Only what accelerators are generated for.
     """
 
     rng: Rng
@@ -103,7 +132,13 @@ class _Draft:
     workload: Workload
     max_bits: int
     windows: bool | None
+    built: bool = False
     tables: list[NodeTable] = field(default_factory=list)
+
+    @property
+    def max_shift(self) -> int:
+        """Largest shift of an epilogue."""
+        return MAX_BUILT_SHIFT if self.built else MAX_ACCUMULATOR_SHIFT
 
     def maybe(self, probability: float) -> bool:
         return bool(self.rng.random() < probability)
@@ -134,7 +169,7 @@ class _Draft:
         if step.operation == "attend":
             return Multiplier(kind="reciprocal", bits=RECIPROCAL_SHIFT + 1)
         size = int(np.abs(sums).max(initial=0)).bit_length()
-        widest = min(self.max_bits, max(1, MAX_ACCUMULATOR_SHIFT - size))
+        widest = min(self.max_bits, max(1, self.max_shift - size))
         kinds: list[Literal["layer", "channel", "node"]] = ["layer", "channel"]
         kind = choose(self.rng, [*kinds, "node", "node"] if by_node else kinds)
         if kind == "node":
@@ -163,8 +198,12 @@ class _Draft:
         signed = final or elu or score or self.maybe(0.4)
         low = 2 if signed else 1
         bits = between(rng, low, self.max_bits)
+        if self.built and elu:
+            bits = min(bits, MAX_BUILT_ELU_BITS)
         windows: tuple[Window, ...] = ()
         wanted = self.maybe(0.5) if self.windows is None else self.windows
+        if self.built and (score or final):
+            wanted = False
         if wanted and self.manifest.degree_splits and by_node and not elu:
             widths = [between(rng, low, bits) for _ in range(len(self.manifest.degree_splits) + 1)]
             windows = tuple(
@@ -181,6 +220,8 @@ class _Draft:
         For an attend, `sums` are the means on the grid of its bias.
         """
         rng = self.rng
+        self.network.biases.pop(step.key, None)  # of an earlier attempt
+        self.network.multipliers.pop(step.key, None)
         by_node = step.operation != "readout" and not self.manifest.reads_graphs
         output = self.output(step, final, by_node)
         multiplier = self.multiplier(step, sums, by_node)
@@ -202,7 +243,7 @@ class _Draft:
         shift = reach.bit_length() - output.bits + output.signed + between(rng, -1, 1)
         return Epilogue(
             multiplier=multiplier,
-            shift=min(max(shift, 0), MAX_ACCUMULATOR_SHIFT),
+            shift=min(max(shift, 0), self.max_shift),
             bias_bits=bias_bits,
             output=output,
         )
@@ -233,6 +274,9 @@ class _Draft:
             )  # fmt: skip
         if kind == "gat":
             heads = choose(rng, [n for n in (1, 2, 3, 4) if outputs % n == 0])
+            if self.built:
+                heads = between(rng, 1, MAX_HEADS)
+                outputs = heads * between(rng, 1, MAX_HEAD_CHANNELS)
             return GatLayer(
                 score_weight=self.weight(), score=blank, attention=self.gat(heads),
                 activation=choose(rng, ("none", "elu", "elu")), out_channels=outputs, **product,
@@ -244,16 +288,30 @@ class _Draft:
         product.pop("aggregate")
         return LinearLayer(out_channels=outputs, **product)
 
+    def attention_bits(self) -> int:
+        """Draw the width of an unnormalised weight."""
+        widest = min(self.max_bits, MAX_BUILT_ATTENTION_BITS) if self.built else self.max_bits
+        return between(self.rng, 1, widest)
+
     def gat(self, heads: int) -> GatAttention:
+        """Draw all but the shift of the table's index, which follows the scores."""
         rng = self.rng
         slope_shift = between(rng, 0, 8)
+        slope = between(rng, 0, 1 << slope_shift), slope_shift
+        bounds: tuple[Bound, ...] = ("row", "global")
+        built = [layer.attention for layer in self.manifest.layers if isinstance(layer, GatLayer)]
+        if self.built:
+            bounds = ("row",)
+            # Hardware has one slope for all layers.
+            slope = next(((one.slope_code, one.slope_shift) for one in built), slope)
         return GatAttention(
             heads=heads,
-            bits=between(rng, 1, self.max_bits),
-            index_shift=between(rng, 0, 18),
-            slope_code=between(rng, 0, 1 << slope_shift),
-            slope_shift=slope_shift,
-            bound=choose(rng, ("row", "global")),
+            bits=self.attention_bits(),
+            index_shift=0,
+            slope_code=slope[0],
+            slope_shift=slope[1],
+            bound=choose(rng, bounds),
+            table_length=1 << between(rng, 1, MAX_TABLE_LENGTH_BITS),
         )
 
     def agnn(self, width: int) -> AgnnAttention:
@@ -261,25 +319,35 @@ class _Draft:
         rng = self.rng
         magnitude = self.manifest.steps()[-1].epilogue.output.magnitude
         score_bits = between(rng, 2, self.max_bits)
-        while fitting_norm_bits(width, magnitude, score_bits) < 2:
+        built = [one.attention for one in self.manifest.layers if isinstance(one, AgnnLayer)]
+        # Hardware has one width of norms for all layers.
+        norm_bits = built[0].norm_bits if self.built and built else None
+        while fitting_norm_bits(width, magnitude, score_bits) < (norm_bits or 2):
             score_bits -= 1
+        most = fitting_norm_bits(width, magnitude, score_bits)
+        norm_bits = between(rng, 2, most) if norm_bits is None else norm_bits
         limit = (1 << (score_bits - 1)) - 1
         return AgnnAttention(
-            bits=between(rng, 1, self.max_bits),
-            index_shift=between(rng, 0, score_bits),
+            bits=self.attention_bits(),
+            index_shift=0,
             score_bits=score_bits,
-            norm_bits=between(rng, 2, fitting_norm_bits(width, magnitude, score_bits)),
-            beta=int(random_codes(rng, -limit, limit, 1)[0]),
+            norm_bits=norm_bits,
+            beta=0 if self.maybe(0.1) else int(random_codes(rng, -limit, limit, 1)[0]),
+            table_length=1 << between(rng, 1, MAX_TABLE_LENGTH_BITS),
         )
 
-    def exponentials(self, attention: GatAttention | AgnnAttention) -> IntArray:
-        """Draw a table: real exponentials, or any codes, so that no entry can be mistaken."""
-        rng = self.rng
-        length = between(rng, 1, 40)
-        if self.maybe(0.4):
-            table = attention_table(attention.bits, rng.uniform(0.05, 0.5), length)
-            return table.codes
-        return random_codes(rng, 0, (1 << attention.bits) - 1, length)
+    def index_shift(self, layer: Layer, trace: Trace) -> Layer:
+        """Draw the shift of a layer's table such that the differences of its logits spread."""
+        if not isinstance(layer, GatLayer | AgnnLayer):
+            return layer
+        rule, highest = layer.attention, largest_index_shift(layer)
+        reach = 2 * abs(rule.beta) if isinstance(rule, AgnnAttention) else 1 << (highest - 2)
+        if isinstance(rule, GatAttention):
+            scores = trace[len(self.manifest.layers), "score"]
+            reach = int(np.abs(scores).max(initial=0)) << (1 + rule.slope_shift)
+        shift = reach.bit_length() - rule.table_length.bit_length() + between(self.rng, -2, 3)
+        changed = msgspec.structs.replace(rule, index_shift=min(max(shift, 0), highest))
+        return msgspec.structs.replace(layer, attention=changed)
 
     def parameters(self, step: Step) -> None:
         """Draw weights and tables of a stage."""
@@ -288,7 +356,7 @@ class _Draft:
             shape = (step.inputs, step.channels)
             self.network.weights[step.key] = random_codes(self.rng, -limit, limit - 1, shape)
         if step.attention is not None:
-            self.network.exponentials[step.key] = self.exponentials(step.attention)
+            self.network.exponentials[step.key] = random_exponentials(self.rng, step.attention)
 
     def activation(self, key: Key, output: Format) -> None:
         """Draw the table of a stage with ELU."""
@@ -308,15 +376,22 @@ class _Draft:
         steps = layer.steps(index, source)
         for step in steps:
             self.parameters(step)
-        for step in steps:
+        for position, blank in enumerate(steps):
             # Stages before this one are as they will be; the others are blank and unread.
             trace = run(replace(self.network, manifest=self.extended(layer)), self.workload)
+            if blank.operation == "attend":
+                layer = self.index_shift(layer, trace)
+            step = layer.steps(index, source)[position]
             addend = None if step.addend is None else trace[step.addend]
-            last = final and step is steps[-1]
-            epilogue = self.epilogue(step, self.sums(step, trace), addend, last)
-            if step.activation == "elu":
-                self.activation(step.key, epilogue.output)
-            layer = msgspec.structs.replace(layer, **{step.key[1]: epilogue})
+            sums = self.sums(step, trace)
+            for _ in range(ATTEMPTS):
+                epilogue = self.epilogue(step, sums, addend, final and position == len(steps) - 1)
+                if step.activation == "elu":
+                    self.activation(step.key, epilogue.output)
+                layer = msgspec.structs.replace(layer, **{step.key[1]: epilogue})
+                drawn = run(replace(self.network, manifest=self.extended(layer)), self.workload)
+                if spread(drawn[step.key]):
+                    break
         self.manifest = self.extended(layer)
 
     def extended(self, layer: Layer) -> Manifest:
@@ -348,7 +423,9 @@ class _Draft:
         magnitude = int(np.abs(features).max(initial=1))
         scores = None if step.scores is None else trace[step.scores]
         graph = workload.indptr, workload.indices
-        weights = edge_weights(*graph, step.attention, table, features, magnitude, scores)
+        weights: AttentionWeights = edge_weights(
+            *graph, step.attention, table, features, magnitude, scores
+        )
         numerator, factors, exponents = attention_sums(*graph, weights.codes, features)
         return np.asarray((numerator * factors) >> exponents, np.int64)
 
@@ -378,6 +455,10 @@ def random_layers(
     self_loops: bool | None = None,
     windows: bool | None = None,
     max_bits: int = 16,
+    built: bool = False,
+    inputs: InputKind | None = None,
+    normalisation: Normalisation | None = None,
+    buckets: int | None = None,
 ) -> Bundle:
     """Draw a network and its graph; whatever is not given is drawn as well.
 
@@ -389,16 +470,25 @@ def random_layers(
         self_loops: Whether every row of the aggregation matrix holds its own node.
         windows: Degree windows wherever they are allowed (True), or nowhere (False).
         max_bits: Widest results, weights, factors and inputs, 2 to 16.
+        built: Only what accelerators are generated for. Networks with `agnn` then have self loops.
+        inputs: `binary` (1 bit), `multi-bit` (2 to 16, unsigned) or `signed` (2 to 16).
+        normalisation: Of the graph; `edge` has a code an edge.
+        buckets: Degree buckets, 2 to 4 if drawn.
     """
-    kinds = random_kinds(rng) if kinds is None else kinds
+    kinds = random_kinds(rng, built) if kinds is None else kinds
     if graph == "one node":
         nodes = 1
-    signed = bool(rng.random() < 0.4)
-    bits = between(rng, 2 if signed else 1, max_bits)
+    if built and "agnn" in kinds:
+        self_loops = True
+    signed = bool(rng.random() < 0.4) if inputs is None else inputs == "signed"
+    bits = 1 if inputs == "binary" else between(rng, 2 if signed or inputs else 1, max_bits)
     splits = np.sort(rng.choice(9, between(rng, 1, 3), replace=False)) + 1
-    if windows is None and rng.random() < 0.3:
+    if buckets is not None:
+        splits = np.arange(1, buckets)
+    if windows is None and rng.random() < 0.3 and not built:
         windows = False
-    normalisation: Normalisation = choose(rng, NORMALISATIONS)
+    drawn: Normalisation = choose(rng, NORMALISATIONS)
+    normalisation = drawn if normalisation is None else normalisation
     edge = Format(bits=between(rng, 1, max_bits), signed=False, scale=2.0**-8)
     manifest = Manifest(
         format=BUNDLE_FORMAT,
@@ -418,7 +508,7 @@ def random_layers(
         nodes=between(rng, 1, 16) if nodes is None else nodes, graph=graph,
     )  # fmt: skip
     workload = _other_rows(rng, workload, manifest, "readout" in kinds)
-    draft = _Draft(rng, manifest, Network(manifest, {}), workload, max_bits, windows)
+    draft = _Draft(rng, manifest, Network(manifest, {}), workload, max_bits, windows, built)
     for index, kind in enumerate(kinds):
         draft.append(kind, between(rng, 1, 8), index == len(kinds) - 1)
     network = replace(draft.network, manifest=draft.manifest)

@@ -6,8 +6,10 @@ Three functions draw from a `numpy.random.Generator`, so a seed reproduces every
   that the bundle allows can occur: weights of 2 to 16 bits, features and inputs of 1 to 16, each
   kind of multiplier, both associations, both normalisations, stages with and without a bias.
 - `random_workload` draws another graph for the same network, also within given capacities.
-- `other_parameters` draws other weights, biases and multipliers for the same formats, as a
-  retrained network would bring them.
+- `other_parameters` draws other weights, biases, multipliers and tables for the same formats, as a
+  retrained network would bring them, for layers of every kind.
+
+Networks of other layers than graph convolutions come from `tests.random_layers`.
 
 All results went through `save_bundle` and `load_bundle`, so they are valid bundles. Shifts are
 chosen from a trial run, stage by stage, so that codes are spread: neither all zero nor all at a
@@ -27,9 +29,18 @@ import numpy as np
 from sgq_hw.bundle import Bundle, Network, Workload, load_bundle, save_bundle
 from sgq_hw.formats import Epilogue, Format, Key, Multiplier, Window
 from sgq_hw.golden.aggregation_unit import aggregation_unit
+from sgq_hw.golden.attention_unit import attention_table
 from sgq_hw.golden.network import input_matrix
 from sgq_hw.golden.requantize import requantize, requantize_windows
-from sgq_hw.layers import GcnLayer
+from sgq_hw.layers import (
+    AgnnAttention,
+    AgnnLayer,
+    GatAttention,
+    GatLayer,
+    GcnLayer,
+    Layer,
+    SageLayer,
+)
 from sgq_hw.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, InputSpec, Manifest, NodeTable
 from sgq_hw.slices import RegionPlan, candidates
 from tests.random_workloads import (
@@ -54,9 +65,12 @@ __all__ = [
     "InputKind",
     "Normalisation",
     "gcn_layers",
+    "largest_index_shift",
     "other_parameters",
     "random_bundle",
+    "random_exponentials",
     "random_workload",
+    "spread",
     "validated",
 ]
 
@@ -200,8 +214,8 @@ def placed_windows(
     )
 
 
-def _spread(codes: IntArray) -> bool:
-    """Whether codes vary as far as their number lets one expect."""
+def spread(codes: IntArray) -> bool:
+    """Return whether codes vary as far as their number lets one expect."""
     return codes.size < 4 or len(np.unique(codes)) > 1
 
 
@@ -235,7 +249,7 @@ def _draw_layer(
             epilogues[stage], result = draft.epilogue(
                 (index, stage), sums, signed, final and position == 1
             )
-            if _spread(result):
+            if spread(result):
                 break
         codes = result
     layer = GcnLayer(
@@ -343,13 +357,73 @@ def random_bundle(
     return validated(Bundle(network, draft.workload))
 
 
+def largest_index_shift(layer: GatLayer | AgnnLayer) -> int:
+    """Return the largest shift of a table's index that hardware has: the bits of a logit."""
+    if isinstance(layer, AgnnLayer):
+        return layer.attention.score_bits
+    return layer.score.output.bits + 1 + layer.attention.slope_shift
+
+
+def random_exponentials(rng: Rng, attention: GatAttention | AgnnAttention) -> IntArray:
+    """Draw a table: real exponentials, or any codes, so that no entry can be mistaken."""
+    length, kind = attention.table_length, rng.random()
+    if kind < 0.4:
+        end = rng.uniform(1.0, 12.0)
+        return attention_table(attention.bits, end / length, length, 0).codes
+    codes = random_codes(rng, 0, (1 << attention.bits) - 1, length)
+    if kind < 0.6:
+        # Some rows lose all their weights.
+        codes *= rng.random(length) < 0.5
+    return codes
+
+
+def _other_attention(rng: Rng, layer: GatLayer | AgnnLayer, longest: int) -> GatLayer | AgnnLayer:
+    """Draw what of a layer's attention is loaded; tables have at most `longest` entries."""
+    rule, highest = layer.attention, largest_index_shift(layer)
+    bits = between(rng, max(1, rule.bits - 2), rule.bits)
+    length = 1 << between(rng, 1, longest.bit_length() - 1)
+    moved = rule.table_length.bit_length() - length.bit_length() + between(rng, -1, 1)
+    shift = min(max(rule.index_shift + moved, 0), highest)
+    if isinstance(layer, GatLayer):
+        gat = msgspec.structs.replace(
+            layer.attention, bits=bits, index_shift=shift, table_length=length
+        )
+        return msgspec.structs.replace(layer, attention=gat)
+    limit = (1 << (layer.attention.score_bits - 1)) - 1
+    agnn = msgspec.structs.replace(
+        layer.attention, bits=bits, index_shift=shift, table_length=length,
+        beta=int(random_codes(rng, -limit, limit, 1)[0]),
+    )  # fmt: skip
+    return msgspec.structs.replace(layer, attention=agnn)
+
+
+def _other_layers(rng: Rng, layers: Sequence[Layer]) -> list[Layer]:
+    """Draw what layers load beside their epilogues: attention, factors of addends."""
+    attending = [layer for layer in layers if isinstance(layer, GatLayer | AgnnLayer)]
+    longest = max((layer.attention.table_length for layer in attending), default=0)
+    factors = [layer.root_factor for layer in layers if isinstance(layer, SageLayer)]
+    largest = max(factors, default=0)
+    found: list[Layer] = []
+    for layer in layers:
+        if isinstance(layer, GatLayer | AgnnLayer):
+            found.append(_other_attention(rng, layer, longest))
+        elif isinstance(layer, SageLayer):
+            factor = between(rng, 1, (1 << largest.bit_length()) - 1)
+            found.append(msgspec.structs.replace(layer, root_factor=factor))
+        else:
+            found.append(layer)
+    return found
+
+
 def other_parameters(rng: Rng, bundle: Bundle) -> Bundle:
     """Draw other weights, biases, layer and channel multipliers and exponents of degree windows.
 
-    Shifts, widths and the graph stay. Biases keep their size, so that codes stay spread.
+    Also tables of exponentials and ELU, what finds an entry in them, beta, factors of addends.
+    Shifts of epilogues, widths and the graph stay. Biases keep their size, so that codes stay
+    spread.
     """
     network = bundle.network
-    layers = gcn_layers(network.manifest)
+    layers = _other_layers(rng, network.manifest.layers)
     epilogues = [step.epilogue for step in network.manifest.steps()]
     shifts = [
         epilogue.shift + max((window.exponent for window in epilogue.output.windows), default=0)
@@ -386,5 +460,15 @@ def other_parameters(rng: Rng, bundle: Bundle) -> Bundle:
         key: random_codes(rng, -int(np.abs(bias).max()), int(np.abs(bias).max()), bias.shape)
         for key, bias in network.biases.items()
     }
+    activations = {
+        key: random_codes(rng, -len(table), 0, len(table))
+        for key, table in network.activations.items()
+    }
     manifest = msgspec.structs.replace(network.manifest, layers=tuple(layers))
-    return validated(replace(bundle, network=Network(manifest, weights, biases, multipliers)))
+    exponentials = {
+        step.key: random_exponentials(rng, step.attention)
+        for step in manifest.steps()
+        if step.attention is not None
+    }
+    other = Network(manifest, weights, biases, multipliers, exponentials, activations)
+    return validated(replace(bundle, network=other))

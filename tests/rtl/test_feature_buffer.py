@@ -59,11 +59,16 @@ end
 
 
 def checked_run(
-    design: Design, settings: dict[str, Any], row_ports: int = 0, junk: bool = False
-) -> UnitRun:
-    """Return the run of a buffer; with junk row ports may ask for words that are not there."""
-    run = unit_run("feature_buffer", design, {**settings, "row_ports": row_ports, "junk": junk})
-    texts = render(design, "unit", unit="feature_buffer", changes={"row_ports": row_ports})
+    design: Design, settings: dict[str, Any], row_ports: int = 0, junk: bool = False,
+    gat: bool = False,
+) -> UnitRun:  # fmt: skip
+    """Return the run of a buffer; with junk row ports may ask for words that are not there.
+
+    Where it is one for GAT, words of scores are read too, and words may be written twice.
+    """
+    changes = {"row_ports": row_ports, "has_gat": gat, "has_copies": gat}
+    run = unit_run("feature_buffer", design, {**settings, **changes, "junk": junk})
+    texts = render(design, "unit", unit="feature_buffer", changes=changes)
     for name, text in texts.items():
         if name.startswith("sgq_ram_") and not junk:
             assert CHECKS_END in text
@@ -82,8 +87,11 @@ def plain_settings(design: Design, draws: int) -> dict[str, Any]:
     return {"draws": draws, "regions": regions, "nodes": design.capacity.nodes}
 
 
-def with_regions(design: Design, count: int, seed: int) -> Design:
-    """Return a design with so many regions, those beyond its own at random widths."""
+def with_regions(design: Design, count: int, seed: int, twins: bool = False) -> Design:
+    """Return a design with so many regions, those beyond its own at random widths.
+
+    Of twins, two have the same shape.
+    """
     rng = np.random.default_rng(seed)
     regions = list(design.program.regions)[:count]
     most = max(region.chunks for region in regions)
@@ -92,6 +100,8 @@ def with_regions(design: Design, count: int, seed: int) -> Design:
         widest = min(design.feature_bits, design.out_bits) - (not signed)
         widths = tuple(between(rng, min(1 + signed, widest), widest) for _ in range(design.buckets))
         regions.append(Region(widths, signed, between(rng, 1, most)))
+    if twins:
+        regions[-1] = regions[0]
     rng.shuffle(regions)
     return replace(design, program=replace(design.program, regions=tuple(regions)))
 
@@ -158,7 +168,7 @@ def windowed(rng: Rng, output: Format, buckets: int, max_bits: int) -> Format:
 
 def window_design(
     *, buckets: int, seed: int = 1, room: list[int] | None = None, max_bits: int = 16,
-    regions: int = 0, **options: Any,
+    regions: int = 0, twins: bool = False, **options: Any,
 ) -> Design:  # fmt: skip
     """Return a design whose stored tensors have windows, cut into slices in a random way."""
     rng = np.random.default_rng(seed)
@@ -183,7 +193,7 @@ def window_design(
         capacity=replace(design.capacity, bucket_nodes=tuple(bucket_nodes)),
     )  # fmt: skip
     if regions:
-        found = with_regions(found, regions, seed)
+        found = with_regions(found, regions, seed, twins)
     plans = []
     for region in found.program.regions:
         choice = candidates(
@@ -402,3 +412,61 @@ def test_a_planted_fault_of_row_ports_with_windows_is_found(
     old: str, new: str, tmp_path: Path
 ) -> None:
     expect_failure_of(mutated(row_job("windows-pe2-faults", draws=16), old, new), tmp_path)
+
+
+GAT = (
+    "pe1-4-regions", "pe1-lanes1", "pe2-4-regions", "pe2-one-node", "pe8-5-regions",
+    "windows-pe1-8-positions", "windows-pe2-faults", "windows-pe2-one-chunk",
+    "windows-pe4-5-positions",
+)  # fmt: skip
+
+
+def gat_job(name: str, draws: int = 14) -> UnitRun:
+    """Return the run of a buffer for GAT: one region more, of the shape of the first one."""
+    ports, count, junk, options = ROWS[name]
+    settings: dict[str, Any] = {}
+    if "buckets" in options:
+        design = window_design(**options, regions=count + 1, twins=True)
+        settings |= window_settings(design, draws)
+    else:
+        design = with_regions(random_design(51, **options), count + 1, 5, twins=True)
+        settings |= plain_settings(design, draws)
+    return checked_run(design, settings, ports, junk, gat=True)
+
+
+@pytest.mark.parametrize("name", GAT)
+def test_scores_and_copies_on_icarus(name: str, tmp_path: Path) -> None:
+    run_unit(gat_job(name), "icarus", tmp_path)
+
+
+@pytest.mark.parametrize("name", GAT)
+def test_scores_and_copies_have_no_complaint(name: str, tmp_path: Path) -> None:
+    assert_no_complaint(gat_job(name).texts, tmp_path, name.endswith(("4-regions", "faults")))
+
+
+@pytest.mark.parametrize("name", ["pe2-4-regions", "windows-pe2-faults"])
+def test_scores_and_copies_from_power_up_states_on_verilator(name: str, tmp_path: Path) -> None:
+    run_unit(gat_job(name), "verilator", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("pe2-4-regions", "read_score ? score_region", "!read_score ? score_region"),
+        ("pe2-4-regions", "read_score ? score_region", "1'b0 ? score_region"),
+        ("pe2-4-regions", "if (|read_re) begin", "if (1'b1) begin"),
+        ("pe2-4-regions", "if (|read_re) begin", "if (&read_re) begin"),
+        ("pe2-4-regions", "data_region_reg == 3'd1 ?", "read_region == 3'd1 ?"),
+        ("pe2-4-regions", "(write_copy && ", "("),
+        ("pe2-4-regions", "(write_copy && ", "(1'b0 && "),
+        ("windows-pe2-faults", "data_score_reg ? 4'd0 : exponent", "exponent"),
+        ("windows-pe2-faults", "data_score_reg ? 4'd0 : exponent", "read_score ? 4'd0 : exponent"),
+        ("windows-pe2-faults", "data_score_reg  <= read_score", "data_score_reg  <= !read_score"),
+        ("windows-pe2-faults", "data_region_reg <= read_region", "data_region_reg <= score_region"),
+        ("windows-pe2-faults", "(write_copy && ", "(1'b0 && "),
+    ],
+)
+def test_a_planted_fault_of_scores_is_found(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    expect_failure_of(mutated(gat_job(name), old, new), tmp_path)

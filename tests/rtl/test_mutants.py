@@ -6,7 +6,7 @@ import pytest
 
 from sgq_hw.render import MEMORY_TEMPLATES, STAND_ALONE, UNITS
 from tests.mutation import BENCHES, Mutant, read_mutants, try_mutant
-from tests.rtl.test_random_networks import BUILDS, TAQ_BUILDS
+from tests.rtl.test_random_networks import BUILDS, LAYER_BUILDS, TAQ_BUILDS
 
 MUTANTS = read_mutants()
 QUICK = [mutant for mutant in MUTANTS if mutant.quick]
@@ -24,7 +24,8 @@ def test_every_template_has_mutants(repository_root: Path) -> None:
         assert mutant.old != mutant.new
         assert mutant.why
         assert mutant.benches
-        assert all(bench in {*BENCHES, *BUILDS, *TAQ_BUILDS} for bench in mutant.benches)
+        builds = {*BUILDS, *TAQ_BUILDS, *LAYER_BUILDS}
+        assert all(bench in {*BENCHES, *builds} for bench in mutant.benches)
 
 
 @pytest.mark.parametrize("mutant", QUICK, ids=lambda mutant: mutant.template)

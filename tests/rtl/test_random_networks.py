@@ -22,7 +22,8 @@ from sgq_hw.lowering import memory_order
 from sgq_hw.mapping import map_onto
 from sgq_hw.packer import input_packet, output_beats, reload_packet
 from sgq_hw.registers import COUNTERS
-from tests.random_networks import finest, other_parameters, random_bundle
+from tests.random_layers import NORMALISATIONS, Kinds, random_kinds, random_layers
+from tests.random_networks import INPUTS, finest, other_parameters, random_bundle
 from tests.random_workloads import between, choose, random_workload
 
 NODES = 24
@@ -85,6 +86,28 @@ TAQ_BUILDS: dict[str, dict[str, object]] = {
     "taq-no-windows": {"pes": 2, "lanes": 2, "buckets": 3, "windows": False},
 }
 TAQ_NODES, TAQ_DRAWS = 40, 5
+LAYER_BUILDS: dict[str, dict[str, object]] = {
+    # Layers of every kind: `kinds` of `tests.random_layers`.
+    "sage-rom": {"lanes": 5, "kinds": ("sage", "gin", "linear"), "rom": True},
+    "sage-1-windows": {"lanes": 2, "kinds": ("sage", "sage"), "buckets": 3, "windows": True,
+                       "sliced": True},
+    "sage-2": {"pes": 2, "lanes": 3, "kinds": ("sage", "gin", "sage"), "buckets": 4,
+               "windows": True, "streamed": True, "sliced": True},
+    "gat-1": {"lanes": 1, "kinds": ("gat", "gat"), "buckets": 3, "max_bits": 8,
+              "self_loops": False, "sliced": True},
+    "gat-4-streamed": {"pes": 4, "lanes": 5, "kinds": ("gat", "gat"), "streamed": True,
+                       "stream_bits": 64, "normalisation": "edge"},
+    "gat-8-inputs-on-chip": {"pes": 8, "lanes": 2, "kinds": ("gat", "gat"), "buckets": 4,
+                             "windows": True, "inputs_on_chip": True, "sparse_input": True,
+                             "sliced": True},
+    "agnn-2": {"pes": 2, "lanes": 2, "kinds": ("linear", "agnn", "agnn", "linear")},
+    "agnn-4-streamed": {"pes": 4, "lanes": 3, "kinds": ("linear", "agnn", "agnn"), "buckets": 4,
+                        "windows": True, "streamed": True, "sliced": True},
+    "mixed-1": {"lanes": 8, "kinds": ("sage", "gat", "gin", "agnn"), "streamed": True},
+    "mixed-2": {"pes": 2, "lanes": 16, "kinds": ("gat", "sage", "agnn", "gat"), "buckets": 3,
+                "sparse_input": False},
+}
+LAYER_DRAWS = 5
 
 GENERATE_OPTIONS = ("pes", "lanes", "sparse_input", "stream_bits", "rom", "streamed",
                     "inputs_on_chip")  # fmt: skip
@@ -95,7 +118,11 @@ def build(
 ) -> GeneratedDesign:
     drawing = {key: value for key, value in options.items() if key not in GENERATE_OPTIONS}
     roomy = bool(drawing.pop("roomy", False))
-    bundle = random_bundle(rng, nodes=nodes, **drawing)  # type: ignore[arg-type]
+    bundle = (
+        random_layers(rng, nodes=nodes, built=True, **drawing)  # type: ignore[arg-type]
+        if "kinds" in drawing
+        else random_bundle(rng, nodes=nodes, **drawing)  # type: ignore[arg-type]
+    )
     save_bundle(folder / "q.npz", bundle)
     chosen: dict[str, Any] = {
         key: value for key, value in options.items() if key in GENERATE_OPTIONS
@@ -214,14 +241,23 @@ def named_build(name: str, folder: Path) -> tuple[np.random.Generator, Generated
     if name in BUILDS:
         rng = np.random.default_rng([2026, list(BUILDS).index(name)])
         return rng, build(rng, BUILDS[name], folder)
-    rng = np.random.default_rng([2027, list(TAQ_BUILDS).index(name)])
-    options = dict(TAQ_BUILDS[name])
+    builds, nodes, part = TAQ_BUILDS, TAQ_NODES, 2027
+    if name in LAYER_BUILDS:
+        builds, nodes, part = LAYER_BUILDS, NODES, 2028
+    rng = np.random.default_rng([part, list(builds).index(name)])
+    options = dict(builds[name])
     if not options.pop("sliced", False):
-        return rng, build(rng, options, folder, TAQ_NODES)
+        return rng, build(rng, options, folder, nodes)
     with patch("sgq_hw.design.plan_region", finest):
-        generated = build(rng, options, folder, TAQ_NODES)
+        generated = build(rng, options, folder, nodes)
         assert generated.design.region_plans
     return rng, generated
+
+
+def are_sliced(design: Design) -> bool:
+    """Return whether a region is cut into slices for some of the buckets only."""
+    slices = [part for plan in design.region_plans for part in plan.slices]
+    return any(part.end - part.first < design.buckets for part in slices)
 
 
 @pytest.mark.parametrize("name", list(BUILDS))
@@ -229,14 +265,19 @@ def test_draws_on_one_build(name: str, tmp_path: Path) -> None:
     run_draws(*named_build(name, tmp_path), DRAWS)
 
 
+@pytest.mark.parametrize("name", list(LAYER_BUILDS))
+def test_layers_of_every_kind(name: str, tmp_path: Path) -> None:
+    rng, generated = named_build(name, tmp_path)
+    assert are_sliced(generated.design) or not LAYER_BUILDS[name].get("sliced")
+    run_draws(rng, generated, LAYER_DRAWS)
+
+
 @pytest.mark.parametrize("name", list(TAQ_BUILDS))
 def test_degree_windows_on_one_build(name: str, tmp_path: Path) -> None:
     rng, generated = named_build(name, tmp_path)
     design, options = generated.design, TAQ_BUILDS[name]
     assert design.buckets == (1 if name == "taq-no-windows" else options["buckets"])
-    slices = [part for plan in design.region_plans for part in plan.slices]
-    some = any(part.end - part.first < design.buckets for part in slices)
-    assert some or not options.get("sliced")
+    assert are_sliced(design) or not options.get("sliced")
     run_draws(rng, generated, TAQ_DRAWS)
 
 
@@ -253,3 +294,32 @@ def test_a_thousand_draws(seed: int, tmp_path: Path) -> None:
         "inputs_on_chip": seed % 3 == 2,
     }
     run_draws(rng, build(rng, options, tmp_path), 25)
+
+
+def kinds_with(rng: np.random.Generator, kind: str) -> Kinds:
+    """Draw one to four layers, one of the given kind among them."""
+    while True:
+        kinds = random_kinds(rng, built=True)
+        if kind in kinds:
+            return kinds
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", ["sage", "gin", "gat", "agnn"])
+def test_layers_in_many_draws(kind: str, seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng([8, len(kind), ord(kind[1]), seed])
+    buckets = choose(rng, (1, 1, 3, 5))
+    options: dict[str, object] = {
+        "kinds": kinds_with(rng, kind),
+        "pes": choose(rng, (1, 2, 4, 8)),
+        "lanes": choose(rng, (1, 2, 3, 5, 8, 16)),
+        "stream_bits": choose(rng, (64, 128, 256)),
+        "sparse_input": bool(rng.integers(2)),
+        "streamed": bool(rng.integers(2)),
+        "inputs_on_chip": seed % 3 == 2,
+        "inputs": choose(rng, INPUTS),
+        "normalisation": choose(rng, NORMALISATIONS),
+        "buckets": buckets,
+    }
+    run_draws(rng, build(rng, options, tmp_path, TAQ_NODES), 12)

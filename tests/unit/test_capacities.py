@@ -10,7 +10,9 @@ import pytest
 from sgq_hw.bundle import Bundle
 from sgq_hw.errors import InputError
 from sgq_hw.generate import design_for
+from sgq_hw.layers import AgnnLayer, GatLayer
 from sgq_hw.packer import check_fits, load_packets
+from tests.random_layers import Kind, Kinds, random_layers
 from tests.random_networks import (
     finest,
     gcn_layers,
@@ -120,3 +122,50 @@ def test_other_networks() -> None:
     for message, other in cases.items():
         with pytest.raises(InputError, match=f"^{message}"):
             check_fits(design, other)
+
+
+def attending(kinds: Kinds, **fields: Any) -> Bundle:
+    """A network whose last layer's attention has other fields."""
+    bundle = random_layers(np.random.default_rng(0), kinds, nodes=9, built=True, buckets=1)
+    manifest = bundle.network.manifest
+    last: Any = manifest.layers[-1]
+    attention = msgspec.structs.replace(last.attention, **fields)
+    layers = (*manifest.layers[:-1], msgspec.structs.replace(last, attention=attention))
+    manifest = msgspec.structs.replace(manifest, layers=layers)
+    return replace(bundle, network=replace(bundle.network, manifest=manifest))
+
+
+@pytest.mark.parametrize("kinds", [("gat",), ("gat", "agnn"), ("linear", "agnn", "gat")])
+def test_the_index_of_a_table_is_cut_from_a_logit(kinds: Kinds) -> None:
+    bundle = attending(kinds)
+    last = bundle.network.manifest.layers[-1]
+    design = design_for(bundle, lanes=4)
+    if isinstance(last, GatLayer):
+        logit_bits = last.score.output.bits + 1 + last.attention.slope_shift
+    else:
+        assert isinstance(last, AgnnLayer)
+        logit_bits = last.attention.score_bits
+    check_fits(design, attending(kinds, index_shift=logit_bits))
+    message = rf"layers\[{len(kinds) - 1}\]\.attention\.index_shift: {logit_bits + 1}; at most"
+    with pytest.raises(InputError, match=f"^{message} {logit_bits} fit"):
+        check_fits(design, attending(kinds, index_shift=logit_bits + 1))
+
+
+def test_norms_have_one_width() -> None:
+    kinds: Kinds = ("linear", "agnn", "agnn")
+    layers: tuple[Any, ...] = attending(kinds).network.manifest.layers
+    norm_bits = layers[1].attention.norm_bits
+    design_for(attending(kinds, norm_bits=norm_bits))
+    with pytest.raises(InputError, match=r"^layers: hardware has one width of norms"):
+        design_for(attending(kinds, norm_bits=norm_bits - 1 if norm_bits > 2 else 3))
+
+
+def test_networks_that_do_not_read_the_graph() -> None:
+    def of_kinds(*kinds: Kind) -> Bundle:
+        return random_layers(np.random.default_rng(1), kinds, nodes=9, built=True, buckets=1)
+
+    with pytest.raises(InputError, match=r"^layers: a single 'linear' layer"):
+        design_for(of_kinds("linear"))
+    design_for(of_kinds("linear", "linear"))
+    with pytest.raises(InputError, match=r"^--graph streamed: no layer of the network reads"):
+        design_for(of_kinds("linear", "linear"), streamed=True)
