@@ -229,14 +229,18 @@ class Buffer:
             }
             for matrix in (codes, read)
         ]
-        places = placement.bank, placement.address, placement.banks
         plain, words = (
             {
                 (bank, word): pack(stored[bank][word].tolist(), values["FEATURE_BITS"])
                 for bank, address in zip(banks, addresses, strict=True)
                 for word in range(address, chunks * stride, stride)
             }
-            for stored in (bank_words(matrix, *places, lanes, stride) for matrix in (codes, read))
+            for stored in (
+                bank_words(
+                    matrix, placement.bank, placement.address, placement.banks, lanes, stride
+                )
+                for matrix in (codes, read)
+            )
         )
         left = [[node for node in column if node >= 0] for column in placement.nodes.T.tolist()]
         for rows in left if rng.random() < 0.3 else []:

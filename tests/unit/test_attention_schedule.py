@@ -149,7 +149,7 @@ def test_layers_of_different_heads(
         gat(before, after, count)
         for before, after, count in zip(channels, channels[1:], heads, strict=False)
     ]
-    more = [agnn(channels[-1], SIGNED)] if seed % 2 else []
+    more: list[Layer] = [agnn(channels[-1], SIGNED)] if seed % 2 else []
     check_timing(sized(network([*layers, *more]), lanes=lanes, pes=2), seed)
 
 
