@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+import msgspec
+
 from sgq_hw.attention_schedule import NORM_STEPS, RECIPROCAL_STEPS
 from sgq_hw.attention_timing import (
     GAT_LATENCY,
@@ -39,7 +41,7 @@ from sgq_hw.manifest import (
 )
 
 TABLE = NodeTable(name="factor", rule="degree", bits=7, scale=2.0**-7)
-"""The node table of every network here."""
+"""The node table of every network here that needs one."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def network(
         ),
         edge=edge, node_tables=(TABLE,), layers=tuple(layers), degree_splits=splits,
     )  # fmt: skip
+    if not any(step.epilogue.multiplier.kind == "node" for step in manifest.steps()):
+        manifest = msgspec.structs.replace(manifest, node_tables=())
     check_manifest(manifest)
     return manifest
 

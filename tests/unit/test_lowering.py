@@ -221,6 +221,8 @@ def networks(draw: st.DrawFn) -> Manifest:
     """Draw one to six layers of any kinds, widths and formats, with or without degree windows."""
     splits = draw(st.sampled_from([(), (), (2,), (2, 4)]))
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=6))
+    if len(kinds) == 1 and kinds[0] in ("agnn", "gcn behind", "linear"):
+        kinds.append("agnn")  # a product of the inputs alone is refused
     width = draw(st.integers(1, 12))
     layers: list[Layer] = []
     for number, kind in enumerate(kinds):
@@ -333,6 +335,10 @@ def test_regions_are_used_again(layers: list[Layer], regions: int) -> None:
         (
             network([gat(3, 4, 2, End(signed=True, widths=(4, 3)))], splits=(2,)),
             "layers[0].aggregate.output.windows: the result of a network leaves",
+        ),
+        (
+            network([linear(3, 4)]),
+            "layers: a single 'linear' layer; hardware needs another layer after it",
         ),
         (
             network([linear(3, 4), ReadoutLayer(in_channels=4, readout=SIGNED.epilogue())]),

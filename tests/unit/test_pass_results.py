@@ -10,7 +10,7 @@ from sgq_hw.golden.attention_unit import elu_table
 from sgq_hw.golden.network import run
 from sgq_hw.manifest import Manifest
 from sgq_hw.pass_results import epilogue_of, pass_codes, windows_of
-from tests.attention_designs import NETWORKS, TABLE, design_of
+from tests.attention_designs import NETWORKS, design_of
 from tests.random_workloads import Rng, draw_workload, random_codes
 
 
@@ -38,7 +38,8 @@ def drawn(rng: Rng, manifest: Manifest, nodes: int) -> tuple[Network, Workload]:
         rng, manifest.input, manifest.edge, (), self_loops=manifest.self_loops,
         classes=manifest.outputs, nodes=nodes, buckets=len(manifest.degree_splits) + 1,
     )  # fmt: skip
-    workload.node_tables[TABLE.name] = random_codes(rng, 1, (1 << TABLE.bits) - 1, nodes)
+    for table in manifest.node_tables:
+        workload.node_tables[table.name] = random_codes(rng, 1, (1 << table.bits) - 1, nodes)
     return Network(manifest, **arrays), workload
 
 
