@@ -18,7 +18,7 @@ from sgq_hw.attention_schedule import (
 )
 from sgq_hw.attention_timing import WEIGHT_LATENCY, reciprocal_latency
 from sgq_hw.design import Design
-from sgq_hw.layers import AgnnAttention
+from sgq_hw.layers import AgnnAttention, Layer
 from sgq_hw.lowering import Pass
 from tests.attention_designs import (
     NETWORKS,
@@ -145,7 +145,7 @@ def test_layers_of_different_heads(
     lanes: int, heads: list[int], widths: list[int], seed: int
 ) -> None:
     channels = [3, *(count * width for count, width in zip(heads, widths, strict=False))]
-    layers = [
+    layers: list[Layer] = [
         gat(before, after, count)
         for before, after, count in zip(channels, channels[1:], heads, strict=False)
     ]
