@@ -130,7 +130,7 @@ def test_heads_of_gat(lanes: int, heads: int, width: int, pes: int, seed: int) -
 )
 @settings(deadline=None, max_examples=60)
 def test_channels_of_agnn(lanes: int, channels: int, pes: int, seed: int) -> None:
-    layers = [linear(3, channels), agnn(channels, SIGNED)]
+    layers: list[Layer] = [linear(3, channels), agnn(channels, SIGNED)]
     check_timing(sized(network(layers), lanes=lanes, pes=pes), seed)
 
 
