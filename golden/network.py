@@ -201,7 +201,7 @@ def useful_macs(network: Network, workload: Workload, trace: Trace) -> dict[Key,
 
 
 def score_macs(network: Network, workload: Workload) -> int:
-    """Count the useful multiply-accumulates of AGNN's scores, which have multipliers of their own."""
+    """Count the useful multiplications of AGNN's scores, which have multipliers of their own."""
     return sum(
         workload.num_edges * step.channels
         for step in network.manifest.steps()

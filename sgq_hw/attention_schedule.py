@@ -37,14 +37,14 @@ NORM_STEPS: Final = 1
 
 
 def heads_of_lanes(step: Pass, lanes: int) -> list[list[int]]:
-    """Return the head of every lane in every chunk of a pass with attention; 0 where it is idle."""
+    """Return the head of every lane in every chunk of a pass with attention.
+
+    Idle lanes have that of the last channel, so that nothing waits for them.
+    """
     assert step.attention is not None
-    width = step.out_channels // step.attention.heads
+    width, last = step.out_channels // step.attention.heads, step.out_channels - 1
     return [
-        [
-            (chunk * lanes + lane) // width if chunk * lanes + lane < step.out_channels else 0
-            for lane in range(lanes)
-        ]
+        [min(chunk * lanes + lane, last) // width for lane in range(lanes)]
         for chunk in range(step.chunks)
     ]
 

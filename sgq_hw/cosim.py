@@ -107,8 +107,9 @@ class CosimResult:
             for name, value in steady.items()
             if name.startswith("lost_")
         }
-        busy = steady.get("busy_slots", 0) + self.score_macs
-        lost["computed_zeros"] = busy - self.useful_macs if slots else 0
+        # Scores of AGNN have multipliers of their own: what fills the slots is the rest.
+        filled = self.useful_macs - self.score_macs
+        lost["computed_zeros"] = steady.get("busy_slots", 0) - filled if slots else 0
         return {
             "equal": self.equal,
             "words_compared": self.words_compared,
@@ -119,8 +120,9 @@ class CosimResult:
             "latency_cycles": first.latency if first else 0,
             "load_cycles": first.load_cycles if first else 0,
             "useful_macs": self.useful_macs,
+            "score_macs": self.score_macs,
             "mac_slots": slots,
-            "utilisation": self.useful_macs / slots if slots else 0.0,
+            "utilisation": filled / slots if slots else 0.0,
             "lost_slots": lost,
             "build_seconds": self.build_seconds,
             "run_seconds": self.run_seconds,
@@ -298,13 +300,13 @@ def _details(
         for _, pe, index, row, chunk, lane, want, got, cycle in report.details:
             # A file that was tampered with may expect a word of any pass.
             known = index < len(design.passes)
-            index, chunk = _part_of(design, index, chunk) if known else (index, chunk)
+            part, word = _part_of(design, index, chunk) if known else (index, chunk)
             in_order = lane < design.lanes
             shown.append(
                 Mismatch(
-                    where=design.passes[index].name if known else f"pass {index}",
+                    where=design.passes[part].name if known else f"pass {index}",
                     node=int(nodes[row, pe]) if row < len(nodes) else -1,
-                    channel=chunk * design.lanes + lane if in_order else -1,
+                    channel=word * design.lanes + lane if in_order else -1,
                     expected=str(want) if in_order else "this word",
                     got=str(got) if in_order else "another word",
                     cycle=cycle,

@@ -279,6 +279,26 @@ class Design:
         return self.ordered and not self.direct
 
     @property
+    def whole_records(self) -> bool:
+        """Whether words of the last pass go out record by record, however slow the receiver is.
+
+        A record's cosine is known with its last word, for which the others wait a fixed time.
+        """
+        final = self.passes[-1]
+        cosine = final.attention is not None and isinstance(final.attention.rule, AgnnAttention)
+        return cosine and final.chunks > 1 and not self.collects
+
+    @property
+    def output_reserve(self) -> int:
+        """Words that may follow once the queue of results asks to stop."""
+        return self.passes[-1].chunks if self.whole_records else 1
+
+    @property
+    def fifo_addr_bits(self) -> int:
+        """Bits of an address of the queue of results, which has room for two records."""
+        return max(FIFO_ADDR_BITS, (2 * self.output_reserve).bit_length())
+
+    @property
     def rows(self) -> int:
         """Rows that a PE has room for."""
         return -(-self.capacity.nodes // self.pes)
@@ -390,6 +410,11 @@ class Design:
     def parts(self) -> bool:
         """Whether a walk has several passes, so that words of a row differ in their epilogue."""
         return any(not step.leads for step in self.passes)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether a result is written to two regions."""
+        return any(step.duplicate is not None for step in self.passes)
 
     @property
     def has_addend(self) -> bool:
@@ -702,8 +727,8 @@ class Design:
                              final.chunks * self.rows, False, copies=self.pes)
             )  # fmt: skip
         found.append(
-            self._memory("output_fifo", "fifo", self.lanes * code_bits + 2, 1 << FIFO_ADDR_BITS,
-                         False)
+            self._memory("output_fifo", "fifo", self.lanes * code_bits + 2,
+                         1 << self.fifo_addr_bits, False)
         )  # fmt: skip
         return tuple(found)
 
@@ -875,6 +900,50 @@ class Design:
         return -(-self.input_word_bits // self.stream_bits)
 
 
+def largest_index_shift(design: Design, rule: GatAttention | AgnnAttention) -> int:
+    """Return the largest shift of a difference of logits that the hardware takes: their width."""
+    if isinstance(rule, AgnnAttention):
+        return rule.score_bits
+    return design.score_bits + 1 + rule.slope_shift
+
+
+def _check_order(order: tuple[int, ...], capacity: Capacity) -> None:
+    """Refuse degree buckets that there are too many of, or no capacities for."""
+    if len(order) > MAX_BUCKETS:
+        raise InputError(
+            f"degree_splits: {len(order)} degree buckets; the hardware has {MAX_BUCKETS}"
+        )
+    if len(capacity.bucket_nodes) != len(order):
+        raise InputError(
+            f"--capacity: {len(capacity.bucket_nodes)} buckets; the network has {len(order)}"
+        )
+
+
+def _check_attention(design: Design) -> None:
+    """Refuse attention that cannot be built.
+
+    Raises:
+        InputError: naming pass or field, and the limit.
+    """
+    first = design.attention[0].name
+    if design.rom:
+        raise InputError("--rom: networks with attention are loaded")
+    for step, one in zip(design.attention, design.attending, strict=True):
+        limit = largest_index_shift(design, one.rule)
+        if one.rule.index_shift > limit:
+            raise InputError(
+                f"layers[{step.layer}].attention.index_shift: {one.rule.index_shift}; at most "
+                f"{limit} fits"
+            )
+    try:
+        widest_mean = max(design.mean_bits)
+    except BoundError as error:
+        raise InputError(f"{first}: {error}") from error
+    if widest_mean > MAX_BITS:
+        raise InputError(f"{first}: means of {widest_mean} bits; {MAX_BITS} are supported")
+    _ = design.timing  # refuses more heads than any number of units keeps up with
+
+
 def make_design(
     manifest: Manifest,
     *,
@@ -916,15 +985,7 @@ def make_design(
         wanted = "outside 1 to 2**31 - 1" if inputs_on_chip else "only with --inputs on-chip"
         raise InputError(f"--capacity: input_words={capacity.input_words}: {wanted}")
     program = lower(manifest, lanes, capacity, num_banks(pes))
-    if len(program.order) > MAX_BUCKETS:
-        raise InputError(
-            f"degree_splits: {len(program.order)} degree buckets; the hardware has {MAX_BUCKETS}"
-        )
-    if len(capacity.bucket_nodes) != len(program.order):
-        raise InputError(
-            f"--capacity: {len(capacity.bucket_nodes)} buckets; the network has "
-            f"{len(program.order)}"
-        )
+    _check_order(program.order, capacity)
     design = Design(
         manifest, pes, lanes, stream_bits, capacity, sparse_input, rom, program, streamed,
         inputs_on_chip,
@@ -932,16 +993,7 @@ def make_design(
     if streamed and not design.aggregations:
         raise InputError("--graph streamed: no layer of the network reads the graph")
     if design.attention:
-        if rom:
-            raise InputError("--rom: networks with attention are loaded")
-        try:
-            widest_mean = max(design.mean_bits)
-        except BoundError as error:
-            raise InputError(f"{design.attention[0].name}: {error}") from error
-        if widest_mean > MAX_BITS:
-            raise InputError(
-                f"{design.attention[0].name}: means of {widest_mean} bits; {MAX_BITS} are supported"
-            )
+        _check_attention(design)
     if design.total_bits > MAX_BITS:
         widest = max(design.passes, key=lambda step: step.bound.accumulator)
         raise InputError(

@@ -169,14 +169,25 @@ def feature_memory(bundle: Bundle, design: Design) -> FeatureMemory:
     """Price the feature memory of a design, in the blocks of the family that it was planned for."""
     regions = tuple(_region(design, index) for index in range(len(design.program.regions)))
     payloads = {tensor.name: tensor for tensor in tensors(bundle)}
+    nodes = bundle.workload.num_nodes
     return FeatureMemory(
         family=DEFAULT_FAMILY,
         tensors=tuple(
-            _tensor(bundle, design, step, payloads[step.name], regions) for step in design.passes
+            _tensor(bundle, design, step, _payload(step, payloads, nodes), regions)
+            for step in design.passes
         ),
         regions=regions,
         collecting=_collecting(design),
     )
+
+
+def _payload(step: Pass, payloads: Mapping[str, Tensor], nodes: int) -> Tensor:
+    """Return the tensor that a pass writes; halves and bounds of scores have no windows."""
+    whole = payloads.get(step.name)
+    if whole is not None:
+        return whole
+    elements = nodes * step.out_channels
+    return Tensor(step.name, elements, elements * step.bits, layer_input=False, kept=True)
 
 
 def _collecting(design: Design) -> Amount:
@@ -193,7 +204,7 @@ def _collecting(design: Design) -> Amount:
 
 def _region(design: Design, index: int) -> FeatureRegion:
     region, capacity = design.program.regions[index], design.capacity
-    held = [step for step in design.passes if step.destination == index]
+    held = [step for step in design.passes if index in (step.destination, step.duplicate)]
 
     def plain(bits: int) -> RegionPlan:
         return plain_plan(bits, region.chunks, design.lanes, capacity.nodes, design.banks)

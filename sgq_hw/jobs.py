@@ -80,7 +80,8 @@ def result_lines(
                 exponents = np.array([windows[bucket].exponent for bucket in design.order])
                 codes = codes >> exponents[mapping.positions[order]][:, None]
             nodes = len(codes)
-            words.append(feature_buffer(codes, design.lanes, nodes).reshape(-1, nodes, design.lanes))
+            part_words = feature_buffer(codes, design.lanes, nodes)
+            words.append(part_words.reshape(part.chunks, nodes, -1))
         in_order = np.concatenate(words).transpose(1, 0, 2)
         for pe in range(design.pes):
             own = in_order[pe :: design.pes]

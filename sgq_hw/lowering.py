@@ -86,6 +86,8 @@ class Attending:
         source_region: GAT: the sources' scores.
         target_region: GAT: scores that rows have as targets.
         bound_region: GAT: largest source score of each row.
+        first_source: GAT: lane of the first source score, and of its bound; above 0 where both
+            halves of the scores share a word.
     """
 
     number: int
@@ -94,6 +96,7 @@ class Attending:
     source_region: int | None = None
     target_region: int | None = None
     bound_region: int | None = None
+    first_source: int = 0
 
     @property
     def heads(self) -> int:
@@ -116,6 +119,7 @@ class Pass:
         source: Region that is read (S of combine_buffer, D of aggregate), or None.
         source_pass: Pass that wrote it.
         destination: Region that is written, or None for the output stream.
+        duplicate: Region that is written as well, so that two ports can read the result, or None.
         leader: First pass of its walk; all walk the same S at once.
         first_chunk: Its first word in the rows of the walk.
         walk_chunks: Words of a row of the walk.
@@ -154,6 +158,7 @@ class Pass:
     source: int | None
     source_pass: int | None
     destination: int | None
+    duplicate: int | None
     leader: int
     first_chunk: int
     walk_chunks: int
@@ -298,13 +303,13 @@ def _refuse_unbuilt(manifest: Manifest) -> None:
         for layer in manifest.layers
         if isinstance(layer, GatLayer)
     }
-    if len(slopes) > 1:
-        raise InputError("layers: hardware has one leaky slope for all 'gat' layers")
     norms = {
         layer.attention.norm_bits for layer in manifest.layers if isinstance(layer, AgnnLayer)
     }
     if len(norms) > 1:
-        raise InputError("layers: hardware has one norm_bits for all 'agnn' layers")
+        raise InputError("layers: hardware has one width of norms for all 'agnn' layers")
+    if len(slopes) > 1:
+        raise InputError("layers: hardware has one leaky slope for all 'gat' layers")
     final = manifest.steps()[-1]
     if final.source is None:
         raise InputError("layers: a single 'linear' layer; hardware needs another layer after it")
@@ -327,7 +332,8 @@ class _Part(NamedTuple):
         epilogue: What ends it.
         reads: Keys of what it reads: source, then, where it has them, addend, or source scores,
             target scores and bounds.
-        writes: Key of its result, that of the stage but for parts of it.
+        writes: Keys of its result, that of the stage but for halves of scores; two of them where
+            both halves are in it, each to be read on its own.
     """
 
     step: Step
@@ -338,7 +344,7 @@ class _Part(NamedTuple):
     channels: int
     epilogue: Epilogue
     reads: tuple[Key | None, ...]
-    writes: Key
+    writes: tuple[Key, ...]
 
 
 def _target(scores: Key) -> Key:
@@ -349,8 +355,11 @@ def _source(scores: Key) -> Key:
     return scores[0], f"{scores[1]}_source"
 
 
-def _parts(steps: list[Step]) -> list[_Part]:
-    """Spell stages out as passes: scores in halves, a maximum before GAT's attention."""
+def _parts(steps: list[Step], lanes: int) -> list[_Part]:
+    """Spell stages out as passes: scores in halves, a maximum before GAT's attention.
+
+    Halves that fit into one word stay together, and are written twice.
+    """
     heads = {
         step.scores: step.attention.heads
         for step in steps
@@ -360,12 +369,16 @@ def _parts(steps: list[Step]) -> list[_Part]:
     found: list[_Part] = []
     for step in steps:
         if step.key in heads:
-            half = heads[step.key]
+            half, keys = heads[step.key], (_target(step.key), _source(step.key))
+            halves: list[tuple[int, int, str, tuple[Key, ...]]] = [
+                (0, half, "_target", keys[:1]), (half, half, "_source", keys[1:]),
+            ]  # fmt: skip
+            if 2 * half <= lanes:
+                halves = [(0, 2 * half, "", keys)]
             found += [
-                _Part(step, step.key[1], suffix, "sum", first, half, step.epilogue, (step.source,),
-                      writes)
-                for first, suffix, writes in (
-                    (0, "_target", _target(step.key)), (half, "_source", _source(step.key)))
+                _Part(step, step.key[1], suffix, "sum", first, channels, step.epilogue,
+                      (step.source,), writes)
+                for first, channels, suffix, writes in halves
             ]  # fmt: skip
             continue
         reads: tuple[Key | None, ...] = (step.source,)
@@ -378,14 +391,15 @@ def _parts(steps: list[Step]) -> list[_Part]:
                 output=Format(bits=scores.bits, signed=True, scale=scores.scale),
             )  # fmt: skip
             sources = _source(step.scores)
+            compared = next(part.channels for part in found if sources in part.writes)
             found.append(
-                _Part(step, "bound", "", "maximum", 0, heads[step.scores], exact, (sources,), bound)
+                _Part(step, "bound", "", "maximum", 0, compared, exact, (sources,), (bound,))
             )
             reads += (sources, _target(step.scores), bound)
         operation: Operation = "attend" if step.operation == "attend" else "sum"
         found.append(
             _Part(step, step.key[1], "", operation, 0, step.channels, step.epilogue, reads,
-                  step.key)
+                  (step.key,))
         )  # fmt: skip
     return found
 
@@ -454,7 +468,7 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
     except BoundError as error:
         raise InputError(str(error)) from error
     order = memory_order(manifest)
-    parts = _parts(manifest.steps())
+    parts = _parts(manifest.steps(), lanes)
     walks = _walks(parts)
     last_use: dict[Key, int] = {}
     for number, walk in enumerate(walks):
@@ -462,7 +476,7 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
             last_use |= {key: number for key in parts[index].reads if key is not None}
     regions = _Regions(last_use)
     passes: list[Pass] = []
-    index_of = {part.writes: index for index, part in enumerate(parts)}
+    index_of = {key: index for index, part in enumerate(parts) for key in part.writes}
     weight_words = channel_words = attentions = 0
     for number, walk in enumerate(walks):
         chunks_of = [-(-parts[index].channels // lanes) for index in walk]
@@ -479,18 +493,24 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
             epilogue, output = part.epilogue, part.epilogue.output
             windows = tuple(output.windows[bucket] for bucket in order) if output.windows else ()
             widths = tuple(window.bits for window in windows) or (output.bits,) * max(1, len(order))
-            destination = None
+            written: list[int] = []
             if index != len(parts) - 1:
-                destination = regions.place(part.writes, number, widths, output.signed, chunks)
+                written = [
+                    regions.place(key, number, widths, output.signed, chunks) for key in part.writes
+                ]
             source, *others = part.reads
             attention = None
             if part.operation == "attend":
                 rule = part.step.attention
                 assert rule is not None
-                found = [regions.of[key] for key in others if key is not None]
                 attention = Attending(attentions, rule)
                 if isinstance(rule, GatAttention):
-                    attention = Attending(attentions, rule, -(-rule.heads // lanes), *found)
+                    sources, targets, bound = (key for key in others if key is not None)
+                    shared = len(parts[index_of[sources]].writes) > 1
+                    attention = Attending(
+                        attentions, rule, -(-rule.heads // lanes), regions.of[sources],
+                        regions.of[targets], regions.of[bound], rule.heads if shared else 0,
+                    )  # fmt: skip
                 attentions += 1
             addend = part.step.addend
             passes.append(
@@ -507,7 +527,8 @@ def lower(manifest: Manifest, lanes: int, capacity: Capacity, banks: int = 1) ->
                     operation=part.operation,
                     source=None if source is None else regions.of[source],
                     source_pass=None if source is None else index_of[source],
-                    destination=destination,
+                    destination=written[0] if written else None,
+                    duplicate=written[1] if len(written) > 1 else None,
                     leader=walk[0],
                     first_chunk=sum(chunks_of[:place]),
                     walk_chunks=sum(chunks_of),

@@ -6,7 +6,13 @@ import msgspec
 import numpy as np
 
 from sgq_hw.bundle import Bundle, Workload
-from sgq_hw.design import EXPONENT_BITS, PACKET_TYPES, Design, LoadTarget
+from sgq_hw.design import (
+    EXPONENT_BITS,
+    PACKET_TYPES,
+    Design,
+    LoadTarget,
+    largest_index_shift,
+)
 from sgq_hw.errors import InputError
 from sgq_hw.formats import Epilogue, Window
 from sgq_hw.golden.feature_buffer import feature_buffer
@@ -145,11 +151,9 @@ def _check_attention(design: Design, where: str, mine: Attention, theirs: Attent
     for name, value in msgspec.structs.asdict(theirs).items():
         if name not in loaded and built.get(name) != value:
             raise InputError(f"{where}.{name}: {value}; the design has {built.get(name)}")
-    cosine = isinstance(mine, AgnnAttention)
-    logit_bits = design.beta_bits if cosine else design.score_bits + 1 + design.slope[1]
     limits = {
+        "index_shift": (theirs.index_shift, largest_index_shift(design, theirs)),
         "bits": (theirs.bits, mine.bits),
-        "index_shift": (theirs.index_shift, logit_bits),
         "table_length": (theirs.table_length, 1 << design.table_bits),
     }
     for name, (value, limit) in limits.items():

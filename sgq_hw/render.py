@@ -15,7 +15,6 @@ from sgq_hw.design import (
     COUNTER_BITS,
     ERRORS,
     EXPONENT_BITS,
-    FIFO_ADDR_BITS,
     PACKET_TYPES,
     Design,
     address_bits,
@@ -230,7 +229,8 @@ def parameters(design: Design) -> dict[str, int]:
         "OUT_BEATS": out_beats,
         "OUT_LAST_BEATS": -(-final.last_chunk_lanes * final.bits // design.stream_bits),
         "OUT_BEAT_BITS": address_bits(out_beats),
-        "FIFO_ADDR_BITS": FIFO_ADDR_BITS,
+        "FIFO_ADDR_BITS": design.fifo_addr_bits,
+        "OUT_RESERVE": design.output_reserve,
         "COUNTER_BITS": COUNTER_BITS,
         "COUNTER_INDEX_BITS": address_bits(len(COUNTERS)),
         **(_attention_parameters(design) if design.attention else {}),
@@ -261,9 +261,8 @@ def _attention_parameters(design: Design) -> dict[str, int]:
         "NUMERATOR_BITS": design.numerator_bits,
         "ALIGNED_BITS": aligned_bits,
         "MEAN_BITS": mean_bits,
-        "DELAY_BITS": count_bits(
-            max(*timing.operand_delays, *timing.result_delays)
-        ),
+        "OPERAND_DELAY_BITS": address_bits(timing.operand_depth),
+        "RESULT_DELAY_BITS": address_bits(timing.result_depth),
         "OPERAND_DELAY_DEPTH": timing.operand_depth,
         "RESULT_DELAY_DEPTH": timing.result_depth,
         "STEP_BITS": design.step_bits,
@@ -307,7 +306,9 @@ _WORDS_OF = {
 }
 """How many words a load packet must have, for targets that do not follow the nodes."""
 LOAD_PARAMETERS = ("TARGETS", "LOAD_COUNT_BITS", "LOAD_WORD_BITS")
-ATTENTION_PARAMETERS = ("HEADS", "TABLE_SELECT_BITS", "DELAY_BITS", "INDEX_SHIFT_BITS")
+ATTENTION_PARAMETERS = (
+    "HEADS", "TABLE_SELECT_BITS", "OPERAND_DELAY_BITS", "RESULT_DELAY_BITS", "INDEX_SHIFT_BITS"
+)  # fmt: skip
 WINDOW_PARAMETERS = ("BUCKETS", "BUCKET_BITS", "BOUND_BITS", "EXPONENT_BITS", "PLACE_BITS")
 
 
@@ -474,11 +475,14 @@ def _context(design: Design, rom_graph: RomGraph) -> dict[str, Any]:
         "has_channels": bool(design.channel_width),
         "has_bias": design.has_bias,
         "has_addend": design.has_addend,
+        "has_copies": design.has_copies,
+        "score_offsets": sorted({one.first_source for one in design.attending}),
         "parts": design.parts,
         "row_ports": design.row_ports,
         "attention": design.attention,
         "activations": design.activations,
         "has_gat": design.has_gat,
+        "whole_records": design.whole_records,
         "has_agnn": design.has_agnn,
         "has_maximum": design.has_maximum,
         "has_bypass": design.has_bypass,

@@ -23,13 +23,16 @@ class Throughput:
         cycles: Interval of back-to-back inferences.
         pass_cycles: Cycles of each pass, by name.
         useful_macs: Products of non-zero integers with unpadded columns.
-        lost_slots: Other slots by cause; with the useful ones they are `pes * lanes * cycles`.
+        score_macs: Those of them that have multipliers of their own: AGNN's scores.
+        lost_slots: Other slots by cause; with the useful ones that fill slots they are
+            `pes * lanes * cycles`.
     """
 
     design: Design
     cycles: int
     pass_cycles: dict[str, int]
     useful_macs: int
+    score_macs: int
     lost_slots: dict[str, int]
 
     @property
@@ -40,7 +43,7 @@ class Throughput:
     @property
     def utilisation(self) -> float:
         """Share of useful slots."""
-        return self.useful_macs / self.slots
+        return (self.useful_macs - self.score_macs) / self.slots
 
     def per_second(self, clock_mhz: float = DEFAULT_CLOCK_MHZ) -> float:
         """Return inferences per second at a clock."""
@@ -55,6 +58,7 @@ class Throughput:
             "cycles": self.cycles,
             "pass_cycles": self.pass_cycles,
             "useful_macs": self.useful_macs,
+            "score_macs": self.score_macs,
             "mac_slots": self.slots,
             "utilisation": self.utilisation,
             "lost_slots": self.lost_slots,
@@ -84,6 +88,7 @@ def predict(design: Design, bundle: Bundle, useful: int | None = None) -> Throug
         time.macs * design.walk_channels(step)
         for time, step in zip(times, design.walks, strict=True)
     )
+    beside = score_macs(bundle.network, bundle.workload)
     waits = sum(time.output_wait for time in times) + cycles - sum(time.cycles for time in times)
     lost = {
         "bank_conflict": sum(time.conflicts * time.chunks for time in times) * lanes,
@@ -92,10 +97,10 @@ def predict(design: Design, bundle: Bundle, useful: int | None = None) -> Throug
         "fill_drain": sum(time.overhead for time in times) * slots,
         "input_stall": sum(time.input_wait for time in times) * slots,
         "output_stall": waits * slots,
-        "computed_zeros": busy + score_macs(bundle.network, bundle.workload) - useful,
+        "computed_zeros": busy + beside - useful,
     }
     by_name = {step.name: time.cycles for step, time in zip(design.walks, times, strict=True)}
-    return Throughput(design, cycles, by_name, useful, lost)
+    return Throughput(design, cycles, by_name, useful, beside, lost)
 
 
 def arrays_of(bundle: Bundle, slots: int, **options: Any) -> list[Throughput]:

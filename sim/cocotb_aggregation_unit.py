@@ -68,7 +68,21 @@ class FrontEnd:
             steps = loosened(rng, steps)
         bases = [chunk * values["FEATURE_STRIDE"] for chunk in range(chunks)]
         self.check_against_golden(matrix, steps, placement, bases)
-        issued = issues(steps, bases)
+        ports = {"num_words": len(steps), "last_chunk": chunks - 1}
+        score_chunks = 0
+        if values["has_gat"]:
+            most = values["SCORE_CHUNKS"]
+            score_chunks = int(rng.choice([1, most, rng.integers(1, most + 1)]))
+            if self.events["scores"] and rng.random() < 0.5:
+                score_chunks = 0
+            ports["has_scores"] = int(score_chunks > 0)
+            ports["last_score_chunk"] = (
+                score_chunks - 1 if score_chunks else draw_bits(rng, values["CHUNK_BITS"])
+            )
+            self.events["scores"] += score_chunks > 0
+            self.events["no scores"] += not score_chunks
+        score_bases = [chunk * values["FEATURE_STRIDE"] for chunk in range(score_chunks)]
+        issued = issues(steps, bases, score_bases)
         memory = [
             pack(
                 [record_word(rng, values["record"], record) for record in step],
@@ -76,7 +90,6 @@ class FrontEnd:
             )
             for step in steps
         ]
-        ports = {"num_words": len(memory), "last_chunk": chunks - 1}
         return Pass(ports, issued, memory, draw_pauses(rng, len(issued))[0])
 
     def check_against_golden(
@@ -114,7 +127,9 @@ class FrontEnd:
             done = position == len(drawn.issues)
             tail -= done
             hold, offered = next(drawn.holds), bool(rng.random() >= pause)
-            issue = offered and not hold and not done
+            goes_on = self.goes_on(drawn, position)
+            offered, stop = offered or goes_on, hold and not goes_on
+            issue = offered and not stop and not done
             issued = drawn.issues[position] if issue else None
             active = number != abort_at
             word = drawn.memory[taken_words] if offered and not done else draw_bits(rng, word_bits)
@@ -128,7 +143,7 @@ class FrontEnd:
             check_issue(self.bench, self.values, issued)
             taken = issued is not None and issued.last_chunk
             assert read("word_ready") == taken, f"cycle {self.bench.cycles}, {issued}"
-            assert read("starved") == (not offered and not hold and not done)
+            assert read("starved") == (not offered and not stop and not done)
             taken_words += taken
             self.events["held"] += hold and not done
             position += issue
@@ -147,7 +162,8 @@ class FrontEnd:
             done = position == len(drawn.issues)
             tail -= done
             hold = next(drawn.holds)
-            issue = number >= FETCH_CYCLES and not hold and not done
+            stop = hold and not self.goes_on(drawn, position)
+            issue = number >= FETCH_CYCLES and not stop and not done
             issued = drawn.issues[position] if issue else None
             active = number != abort_at
             await self.bench.cycle(start=0, active=int(active), hold=int(hold), edge_data=port.data)
@@ -168,6 +184,11 @@ class FrontEnd:
             number += 1
         assert fetched == len(drawn.memory)
 
+    def goes_on(self, drawn: Pass, position: int) -> bool:
+        """Whether the next step does not wait: another word of a record that has begun."""
+        begun = position < len(drawn.issues) and drawn.issues[position].chunk > 0
+        return begun and self.values["whole_records"]
+
     def check_idle(self) -> None:
         """Check that nothing is issued or fetched."""
         check_issue(self.bench, self.values, None)
@@ -183,8 +204,10 @@ class FrontEnd:
 
     async def started(self) -> None:
         """Begin with an inactive unit."""
-        stream = {"word_valid": 0} if self.values["streamed"] else {}
-        await self.bench.start(start=0, active=0, hold=0, num_words=1, last_chunk=0, **stream)
+        more = {"word_valid": 0} if self.values["streamed"] else {}
+        if self.values["has_gat"]:
+            more |= {"has_scores": 0, "last_score_chunk": 0}
+        await self.bench.start(start=0, active=0, hold=0, num_words=1, last_chunk=0, **more)
         self.check_idle()
 
 
@@ -198,7 +221,8 @@ async def passes_issue_the_exact_steps(dut: Any) -> None:
         for _ in range(int(unit.rng.integers(3))):
             await unit.idle()
     # Stalls that never happened would prove nothing.
-    assert unit.events["held"], unit.events
+    wanted = ["held", *(["scores", "no scores"] if unit.values["has_gat"] else [])]
+    assert all(unit.events[name] for name in wanted), unit.events
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")

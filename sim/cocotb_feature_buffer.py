@@ -298,13 +298,19 @@ class Buffer:
         """
         rng, values = self.rng, self.values
         known = [at for at, (rows, _) in enumerate(self.rows) if rows and at not in busy]
-        for port in self.ports:
-            port.region = int(rng.choice(known)) if known and rng.random() < 0.8 else None
+        # Until it has happened, and often after that, all ports are busy, in different regions.
+        spread = not self.events["four regions"] or rng.random() < 0.5
+        order = rng.permutation(known).tolist()
+        for number, port in enumerate(self.ports):
             port.held.clear()
+            port.region = None
+            if order and (spread or rng.random() < 0.6):
+                port.region = order[number % len(order)] if spread else int(rng.choice(order))
         if first is not None:
             self.ports[int(rng.integers(len(self.ports)))].region = first
         for port in self.ports:
-            unused = draw_bits(rng, values["REGION_BITS"])
+            # A port that is not in use disturbs nobody.
+            unused = int(rng.choice([draw_bits(rng, values["REGION_BITS"]), *busy]))
             self.row_inputs[f"row_{port.name}_use"] = int(port.region is not None)
             self.row_inputs[f"row_{port.name}_region"] = (
                 unused if port.region is None else port.region
@@ -516,12 +522,15 @@ async def words_follow_the_golden_layout(dut: Any) -> None:
     await buffer.bench.start(read_region=0, read_re=0, write_step=0, write_valid=0, **unused)
     regions = len(buffer.words)
     for number in range(buffer.values["draws"]):
-        if buffer.windows and number % regions == 0 and (number == 0 or buffer.rng.random() < 0.7):
+        # With row ports a graph stays until all regions are in use.
+        stays = number == regions if buffer.ports else buffer.rng.random() < 0.3
+        if buffer.windows and number % regions == 0 and (number == 0 or not stays):
             buffer.draw_graph()
             await buffer.cycle()
         await buffer.write_tensor(number % regions, float(buffer.rng.choice([0, 0.3, 0.8])))
     if buffer.values.get("collide"):
         # Against the rules: a row port has the region of the read port.
+        buffer.choose_rows(*range(regions))
         buffer.row_inputs |= {"row_a_use": 1, "row_a_region": buffer.region}
         await buffer.cycle(list(buffer.words[buffer.region])[:1])
         await buffer.cycle()

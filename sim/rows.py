@@ -222,6 +222,7 @@ class Issue:
         last_chunk: Whether it is the last one; the step ends with it.
         end: Whether the pass ends with it.
         base: First operand word of the chunk.
+        score: Whether the operands are scores.
     """
 
     step: Step
@@ -229,16 +230,32 @@ class Issue:
     last_chunk: bool
     end: bool
     base: int
+    score: bool = False
 
 
-def issues(steps: Sequence[Step], bases: Sequence[int]) -> list[Issue]:
-    """Return what a front end issues in a pass, cycle by cycle; `bases` are those of its chunks."""
+def issues(
+    steps: Sequence[Step], bases: Sequence[int], score_bases: Sequence[int] = ()
+) -> list[Issue]:
+    """Return what a front end issues in a pass, cycle by cycle.
+
+    Args:
+        steps: The steps of the pass.
+        bases: First operand words of the chunks.
+        score_bases: Those of the words of scores, which come first.
+    """
     last = len(bases) - 1
-    return [
-        Issue(step, chunk, chunk == last, chunk == last and position == len(steps) - 1, base)
-        for position, step in enumerate(steps)
-        for chunk, base in enumerate(bases)
-    ]
+    found = []
+    for position, step in enumerate(steps):
+        final = position == len(steps) - 1
+        found += [
+            Issue(step, chunk, False, False, base, score=True)
+            for chunk, base in enumerate(score_bases)
+        ]
+        found += [
+            Issue(step, chunk, chunk == last, chunk == last and final, base)
+            for chunk, base in enumerate(bases)
+        ]
+    return found
 
 
 def check_issue(bench: Bench, info: dict[str, Any], issued: Issue | None) -> None:
@@ -253,6 +270,8 @@ def check_issue(bench: Bench, info: dict[str, Any], issued: Issue | None) -> Non
         "step_mac": pack([record.mac for record in issued.step], 1),
         "step_last": pack([record.last for record in issued.step], 1),
     }  # fmt: skip
+    if info.get("has_gat"):
+        wanted["step_score"] = issued.score
     got = {name: bench.read(name) for name in wanted}
     assert got == wanted, f"{where}, got {got}"
     slots = bench.parts("step_slot", 1) if info["SLOTS"] > 1 else [0]

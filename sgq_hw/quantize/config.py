@@ -239,6 +239,9 @@ def with_taq(
 ) -> BitConfig:
     """Return the configuration with topology-aware bits for the result of every hidden layer.
 
+    The results of GAT pass through ELU's table, of one width: there it is the features that
+    attention weighs, which have a sign as well.
+
     Args:
         config: A configuration that runs every combination first.
         kinds: Kinds of the layers.
@@ -255,7 +258,7 @@ def with_taq(
             change |= dict.fromkeys(inner, signed)
             change.pop(result, None)
         if index < len(kinds) - 1:
-            change[result] = taq
+            change |= {"combine": signed} if kind == "gat" else {result: taq}
         layers[index] = msgspec.structs.replace(layers[index], **change)
     return msgspec.structs.replace(config, layers=tuple(layers))
 

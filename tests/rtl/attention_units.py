@@ -64,6 +64,9 @@ def attention_weights(
         "EXPONENT_BITS": count_bits(den_bits), "STEPS": steps,
     }  # fmt: skip
     return with_tables(parameters, tables)
+def delay_line(width: int, depth: int) -> dict[str, int]:
+    """Return the parameters of `delay_line`."""
+    return {"WIDTH": width, "DEPTH": depth}
 
 
 def reciprocal(den_bits: int, steps: int) -> dict[str, int]:
@@ -135,6 +138,8 @@ UNITS: dict[str, tuple[str, dict[str, int]]] = {
     "attention_weights-groups": (
         "attention_weights", attention_weights(2, 3, 1, 25, 10, 12, 60, 3, tables=3)
     ),
+    "delay_line": ("delay_line", delay_line(37, 32)),
+    "delay_line-small": ("delay_line", delay_line(1, 4)),
     "exponential": ("exponential", exponential(1, 19, 8, 8)),
     "exponential-short": ("exponential", exponential(2, 3, 6, 1, tables=2)),
     "exponential-long": ("exponential", exponential(2, 25, 10, 12, tables=3)),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.attention_designs import design_of
 from tests.rtl.unit_runs import (
     UnitRun,
     expect_failure_of,
@@ -33,16 +34,30 @@ DESIGNS: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
+ATTENTION = (
+    "gat", "gat-heads", "gat-lanes3", "gat-streamed", "gat-windows", "mixed", "mixed-edges",
+    "agnn", "agnn-last", "agnn-last-streamed",
+)  # fmt: skip
+"""Networks of `tests.attention_designs`."""
+
+
 def job(name: str, draws: int = 12) -> UnitRun:
-    options: dict[str, object] = {"nodes": NODES, "layers": 2, **DESIGNS[name]}
-    nodes = options["nodes"]
-    assert isinstance(nodes, int)
-    # As many words as the fullest graph takes, with a record in each, and what is loosened.
-    options["capacity"] = {"edges": nodes * nodes, "row_edges": nodes, "edge_words": 2 * nodes**2}
-    design = random_design(41, **options)
+    if name in ATTENTION:
+        design = design_of(name)
+    else:
+        options: dict[str, object] = {"nodes": NODES, "layers": 2, **DESIGNS[name]}
+        nodes = options["nodes"]
+        assert isinstance(nodes, int)
+        # As many words as the fullest graph takes, with a record in each, and what is loosened.
+        room = {"edges": nodes * nodes, "row_edges": nodes, "edge_words": 2 * nodes**2}
+        design = random_design(41, **options, capacity=room)
+    last, lanes = design.manifest.layers[-1], design.lanes
     settings = {
         "draws": draws,
-        "nodes": nodes,
+        "nodes": design.capacity.nodes,
+        "has_gat": design.has_gat,
+        # A single PE sends the words of cosines as they are finished.
+        "whole_records": design.pes == 1 and last.kind == "agnn" and last.out_channels > lanes,
         "CHUNKS": max(step.chunks for step in design.passes if step.front == "aggregate"),
         "streamed": design.streamed,
         "has_bubbles": design.edge_record.find("valid") is not None,
@@ -51,7 +66,7 @@ def job(name: str, draws: int = 12) -> UnitRun:
     return unit_run("aggregation_unit", design, settings)
 
 
-@pytest.mark.parametrize("name", list(DESIGNS))
+@pytest.mark.parametrize("name", [*DESIGNS, *ATTENTION])
 def test_designs_on_icarus(name: str, tmp_path: Path) -> None:
     run_unit(job(name), "icarus", tmp_path)
 
@@ -94,3 +109,37 @@ def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
 )
 def test_a_planted_fault_in_streaming_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("pes2-streamed", 6), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("score_reg ? last_score_chunk : last_chunk", "score_reg ? last_chunk : last_score_chunk"),
+        ("score_reg <= has_scores && !score_reg", "score_reg <= !score_reg"),
+        ("score_reg <= has_scores && !score_reg", "score_reg <= has_scores"),
+        ("score_reg      <= has_scores", "score_reg      <= 1'b0"),
+        ("score_reg      <= has_scores", "score_reg      <= score_reg && has_scores"),
+        ("chunk_reg == last_chunk && !score_reg", "chunk_reg == last_chunk"),
+        ("step_score      = score_reg", "step_score      = !score_reg"),
+        ("base_reg  <= part_end ?", "base_reg  <= step_last_chunk ?"),
+        ("chunk_reg <= part_end ?", "chunk_reg <= step_last_chunk ?"),
+    ],
+)
+def test_a_planted_fault_of_scores_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("gat-heads", 6), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("agnn-last", "hold && chunk_reg ==", "hold && chunk_reg !="),
+        ("agnn-last", "!stop;", "!hold;"),
+        ("agnn-last", "word_valid_reg && !stop;", "word_valid_reg;"),
+        ("agnn-last-streamed", "!word_valid && !stop", "!word_valid"),
+        ("agnn-last-streamed", "&& word_valid && !stop", "&& word_valid && !hold"),
+    ],
+)
+def test_a_planted_fault_of_whole_records_is_found(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    expect_failure_of(mutated(job(name, 6), old, new), tmp_path)

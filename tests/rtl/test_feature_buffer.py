@@ -306,12 +306,12 @@ ROWS: dict[str, tuple[int, int, bool, dict[str, Any]]] = {
     "windows-pe2-faults": (2, 4, False, WINDOWS["pe2-faults"]),
     "windows-pe4-5-positions": (2, 4, True, WINDOWS["pe4-5-positions"]),
     "windows-pe4-few-nodes": (1, 4, False, WINDOWS["pe4-few-nodes"]),
-    "windows-pe8-6-positions": (2, 5, False, WINDOWS["pe8-6-positions"]),
+    "windows-pe8-6-positions": (2, 4, False, WINDOWS["pe8-6-positions"]),
 }
 """Name to row ports, regions, whether words may be asked for that are not there, and options."""
 
 
-def row_job(name: str, draws: int = 16, collide: bool = False) -> UnitRun:
+def row_job(name: str, draws: int = 10, collide: bool = False) -> UnitRun:
     ports, regions, junk, options = ROWS[name]
     settings: dict[str, Any] = {"collide": collide}
     if "buckets" in options:
@@ -343,3 +343,62 @@ def test_a_region_of_two_kinds_of_ports_is_caught(name: str, tmp_path: Path) -> 
     log = expect_failure_of(row_job(name, draws=2, collide=True), tmp_path)
     assert "SGQ_CHECK" in log
     assert "of a row port is read by the read port" in log
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # Which words of a memory are asked for, and by whom.
+        ("3'd2: row_base = 5'd10", "3'd2: row_base = 5'd11"),
+        ("case (row_chunk)", "case (row_chunk ^ 3'd1)"),
+        ("row_base + {", "{"),
+        ("own[ROW_BITS-1:1]", "own[ROW_BITS-2:0]"),
+        ("row_re && own[0] == PARITY[0]", "own[0] == PARITY[0]"),
+        ("row_re && own[0] == PARITY[0]", "row_re && own[0] != PARITY[0]"),
+        ("own    = row_index[PE*ROW_BITS", "own    = row_index[0*ROW_BITS"),
+        ("region1_by_row ? own_re : ", ""),
+        ("region1_by_row ? own_re : ", "own_re || "),
+        ("region2_by_row ? own_addr", "!region2_by_row ? own_addr"),
+        ("region0_by_row = (row_a_use && ", "region0_by_row = ("),
+        (" || (row_b_use && row_b_region == 2'd3)", ""),
+        ("(row_a_use && row_a_region == 2'd2) || ", ""),
+        # Which data come out.
+        ("odd_reg\n", "!odd_reg\n"),
+        ("odd_reg <= row_index[pe*ROW_BITS]", "odd_reg <= row_index[0]"),
+        ("if (row_re) begin", "if (1'b1) begin"),
+        ("row_a_region == 2'd1 ? region1_wide : ", ""),
+        ("row_b_region == 2'd0 ?", "row_a_region == 2'd0 ?"),
+        ("? row_b_banks[(2*pe+1)", "? row_a_banks[(2*pe+1)"),
+        (": row_a_banks[2*pe*", ": row_a_banks[0*"),
+    ],
+)
+def test_a_planted_fault_of_row_ports_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(row_job("pe2-4-regions"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("orow = own[4:1]", "orow = own[3:0]"),
+        ("row[4:0], PE[0:0]", "row[4:0], 1'b0"),
+        ("orow + region2_slice3_row_base", "rrow + region2_slice3_row_base"),
+        ("case (row_chunk)", "case (addr[5:4])"),
+        ("2'd1: region1_slice1_row_base = 5'd6", "2'd1: region1_slice1_row_base = 5'd7"),
+        ("row_base = region2_slice3_base1_reg", "row_base = region2_slice3_base0_reg"),
+        # Positions of rows.
+        ("region2_by_row ? row_reached[PE*(BUCKETS-1) +: BUCKETS-1] :", ""),
+        ("region2_by_row ? row_reached_s1[PE*", "region2_by_row ? row_reached_s1[0*"),
+        ("region1_slice2_held = region1_reached_s1[0]", "region1_slice2_held = reached_reg[0]"),
+        ("= reached_reg;", "= reached;"),
+        # Exponents.
+        ("row_exponents[number*4", "read_exponents[number*4"),
+        ("a_code << exponent", "a_code"),
+        ("                b_code;", "                b_code << exponent;"),
+        ("odd_reg     <= row[0]", "odd_reg     <= row[1]"),
+        ("if (row_re)", "if (1'b1)"),
+    ],
+)
+def test_a_planted_fault_of_row_ports_with_windows_is_found(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    expect_failure_of(mutated(row_job("windows-pe2-faults", draws=16), old, new), tmp_path)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.attention_designs import design_of
 from tests.rtl.unit_runs import (
     UnitRun,
     expect_failure_of,
@@ -25,9 +26,16 @@ DESIGNS: dict[str, dict[str, Any]] = {
 }
 
 
+WHOLE_RECORDS = ("agnn-last", "agnn-last-long")
+"""Networks whose words of a record go out one after the other."""
+
+
 def job(name: str) -> UnitRun:
-    # The first layer makes results wider than the codes that are sent.
-    design = random_design(len(name), layers=2, nodes=8, **DESIGNS[name])
+    if name in WHOLE_RECORDS:
+        design = design_of(name)
+    else:
+        # The first layer makes results wider than the codes that are sent.
+        design = random_design(len(name), layers=2, nodes=8, **DESIGNS[name])
     last = design.manifest.steps()[-1]
     chunks = -(-last.channels // design.lanes)
     return unit_run(
@@ -42,7 +50,7 @@ def job(name: str) -> UnitRun:
     )
 
 
-@pytest.mark.parametrize("name", list(DESIGNS))
+@pytest.mark.parametrize("name", [*DESIGNS, *WHOLE_RECORDS])
 def test_on_icarus(name: str, tmp_path: Path) -> None:
     run_unit(job(name), "icarus", tmp_path)
 
@@ -68,3 +76,15 @@ def test_on_verilator(tmp_path: Path) -> None:
 )
 def test_a_planted_fault_is_found(old: str, new: str, tmp_path: Path) -> None:
     expect_failure_of(mutated(job("short-end"), old, new), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("credit_reg <= RESERVE", "credit_reg < RESERVE"),
+        ("credit_reg <= RESERVE", "credit_reg <= RESERVE + 3'd5"),
+        ("= 6'd4;", "= 6'd3;"),
+    ],
+)
+def test_a_planted_fault_of_whole_records_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job("agnn-last"), old, new), tmp_path)

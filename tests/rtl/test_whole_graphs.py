@@ -37,6 +37,7 @@ class Case:
 
 
 TAQ_SPLITS, TAQ_BITS = (4, 8, 16), (8, 4, 2, 1)
+SIGNED_TAQ_BITS = (8, 4, 3, 2)
 SMALL = [
     Case("karate", 1, 5, "edge", 2),
     Case("cora", 2, 8),
@@ -44,6 +45,9 @@ SMALL = [
     Case("cora", 1, 16, taq=TAQ_BITS),
     Case("cora", 2, 8, taq=TAQ_BITS),
     Case("cora", 4, 4, model="gin"),
+    Case("cora", 2, 8, model="sage"),
+    Case("cora", 4, 4, model="gat", hidden=8),
+    Case("cora", 2, 8, taq=SIGNED_TAQ_BITS, model="agnn"),
 ]
 BITS = [
     Case(graph, pes, lanes, norm, bits)
@@ -63,6 +67,16 @@ GIN = [
     Case("amazon_computers", 8, 8, model="gin", hidden=64),
     Case("cora", 1, 16, model="gin", taq=TAQ_BITS),
     Case("citeseer", 2, 8, model="gin", taq=TAQ_BITS),
+]
+MODELS = [
+    Case(graph, pes, 8, model=model, hidden=8 if model == "gat" else 16)
+    for model in ("sage", "gat", "agnn")
+    for graph, pes in (("cora", 2), ("citeseer", 2), ("dblp", 2), ("amazon_computers", 8))
+]
+MODELS_TAQ = [
+    Case("cora", pes, lanes, taq=SIGNED_TAQ_BITS, model=model, hidden=8 if model == "gat" else 16)
+    for model in ("sage", "gat", "agnn")
+    for pes, lanes in ((1, 16), (2, 8))
 ]
 USEFUL = {16: 0.90, 64: 0.90, 256: 0.85}
 """Share of slots that must be useful in the best array of so many slots."""
@@ -99,7 +113,8 @@ def check_slots(result: CosimResult) -> None:
     """The prediction is exact, and so is each of its causes but for the split of idle cycles."""
     data = result.as_json()
     assert data["cycles"] == data["cycles_predicted"]
-    assert data["mac_slots"] == data["useful_macs"] + sum(data["lost_slots"].values())
+    filled = data["useful_macs"] - data["score_macs"]
+    assert data["mac_slots"] == filled + sum(data["lost_slots"].values())
     predicted = predict(result.design, result.bundle).lost_slots
     assert data["lost_slots"] == predicted
 
@@ -139,6 +154,27 @@ def test_arrays(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> N
 @pytest.mark.parametrize("case", GIN, ids=str)
 def test_gin(case: Case, tmp_path: Path, data_folder: Path) -> None:
     check_slots(run(case, tmp_path))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", MODELS + MODELS_TAQ, ids=str)
+def test_models(case: Case, tmp_path: Path, data_folder: Path) -> None:
+    check_slots(run(case, tmp_path))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("model", "hidden"), [("gat", 8), ("agnn", 16)])
+def test_eight_slots_of_ten_are_useful_with_attention(
+    model: str, hidden: int, tmp_path: Path, data_folder: Path
+) -> None:
+    graph = graph_of("cora")
+    trained = train(graph, model=model, hidden=hidden, epochs=20)
+    _TRAINED["cora", model, hidden] = trained
+    bundle = quantize(trained, graph, uniform_config(4, kinds_for(trained, graph)))
+    best = arrays_of(bundle, 16)[0].design
+    result = run(Case("cora", best.pes, best.lanes, model=model, hidden=hidden), tmp_path)
+    check_slots(result)
+    assert result.as_json()["utilisation"] >= 0.8
 
 
 @pytest.mark.full

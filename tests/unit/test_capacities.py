@@ -156,7 +156,7 @@ def test_norms_have_one_width() -> None:
     layers: tuple[Any, ...] = attending(kinds).network.manifest.layers
     norm_bits = layers[1].attention.norm_bits
     design_for(attending(kinds, norm_bits=norm_bits))
-    with pytest.raises(InputError, match=r"^layers: hardware has one norm_bits"):
+    with pytest.raises(InputError, match=r"^layers: hardware has one width of norms"):
         design_for(attending(kinds, norm_bits=norm_bits - 1 if norm_bits > 2 else 3))
 
 

@@ -331,6 +331,62 @@ def test_two_words_of_one_bank() -> None:
         clash.check(RIGHT)
 
 
+def own_case(seed: int, nodes: int, pes: int) -> tuple[Case, IntArray]:
+    """Rows that all hold their own node, at any place, and the entry where each has it."""
+    draw = np.random.default_rng(seed)
+    lengths = np.clip(draw.geometric(0.2, nodes), 1, nodes)
+    lengths[draw.random(nodes) < 0.05] = nodes
+    rows = []
+    for row, length in enumerate(lengths.tolist()):
+        others = np.delete(np.arange(nodes), row)
+        chosen = np.append(draw.choice(others, length - 1, replace=False), row)
+        rows.append(draw.permutation(chosen))
+    indices = np.concatenate(rows)
+    first = np.flatnonzero(indices == np.repeat(np.arange(nodes), lengths))
+    placement = place_rows(np.stack([lengths, draw.integers(1, 9, nodes)]), pes)
+    bank, address = placement.bank[indices], placement.address[indices]
+    return Case(starts(lengths), bank, address, placement), first
+
+
+@given(seed=st.integers(0, 10**6), nodes=st.integers(1, 150), pes=st.sampled_from(PES))
+@settings(deadline=None, max_examples=80)
+def test_rows_begin_with_a_chosen_entry(seed: int, nodes: int, pes: int) -> None:
+    case, first = own_case(seed, nodes, pes)
+    arguments = case.indptr, case.bank, case.address, case.placement
+    schedule = schedule_rows(*arguments, first)
+    check_schedule(schedule, *arguments, first)
+    case.check(schedule)
+    assert schedule.steps >= case.bound()
+    # Told without the checker: no entry of a row is read before its first one.
+    read_in = np.full(case.bank.size, -1)
+    steps, pes_of = np.nonzero(schedule.entry >= 0)
+    read_in[schedule.entry[steps, pes_of]] = steps
+    row = np.repeat(np.arange(nodes), np.diff(case.indptr))
+    assert (read_in >= read_in[first][row]).all()
+    if pes == 1:
+        # The others keep their order.
+        for begin, end, own in zip(case.indptr, case.indptr[1:], first, strict=False):
+            rest = np.delete(read_in[begin:end], own - begin)
+            assert (np.diff(rest) > 0).all()
+
+
+@given(seed=st.integers(0, 10**6), nodes=st.integers(2, 80), pes=st.sampled_from(PES))
+@settings(deadline=None, max_examples=40)
+def test_a_row_that_begins_with_another_entry_is_found(seed: int, nodes: int, pes: int) -> None:
+    case, first = own_case(seed, nodes, pes)
+    arguments = case.indptr, case.bank, case.address, case.placement
+    schedule = schedule_rows(*arguments, first)
+    long = np.flatnonzero(np.diff(case.indptr) > 1)
+    if not long.size:
+        return
+    row = int(np.random.default_rng(seed).choice(long))
+    other = first.copy()
+    other[row] = case.indptr[row] + (first[row] == case.indptr[row])
+    message = f"row {row} begins with entry {first[row]}, not {other[row]}"
+    with pytest.raises(ValueError, match=message):
+        check_schedule(schedule, *arguments, other)
+
+
 def test_third_row_waits() -> None:
     placement = Placement(2, np.array([0, 0, 0, 1]), np.array([0, 1, 2, 0]))
     case = Case(np.array([0, 2, 3, 5, 6]), np.arange(6) % 4, np.arange(6), placement)
