@@ -44,6 +44,7 @@ ERRORS = {
     "ERR_SLOT": 11,
     "ERR_KEEP": 12,
     "ERR_GRAPH": 13,
+    "ERR_OWN": 14,
 }
 PACKET_TYPES = {
     "constants": 1,

@@ -434,7 +434,12 @@ def generate_unit(bundle_path: Path, unit: str, folder: Path, **options: Any) ->
             "output_buffer": "--pes 2 or more, or degree-aware bits,",
             "input_reader": "--inputs on-chip",
             "input_unpacker": "streamed inputs or --graph streamed",
-        }[unit]
+            "agnn_scores": "'agnn' layers",
+            "inverse_norm": "'agnn' layers",
+            "gat_scores": "'gat' layers",
+            "leaky_slope": "'gat' layers",
+            "elu": "ELU in 'gat' layers",
+        }.get(unit, "'gat' or 'agnn' layers")
         raise InputError(f"--unit: {unit}: only designs with {needs} have it")
     texts = render(design, bundle_hash(bundle_path), unit=unit)
     for name, text in texts.items():

@@ -142,6 +142,7 @@ def markdown() -> str:
 
 ERROR_TEXTS = {
     "ERR_GRAPH": "inputs packed for another graph than the loaded one",
+    "ERR_OWN": "a row that does not begin with its own node, which AGNN needs",
     "ERR_NONE": "no error",
     "ERR_HEADER": "unknown packet type or index",
     "ERR_CAPACITY": "a graph, or inputs to be kept on chip, larger than the hardware",

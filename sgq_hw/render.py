@@ -617,9 +617,10 @@ def render(
         context |= {**changes, "p": SimpleDict({**parameters(design), **values})}
     result: dict[str, str] = {}
     jobs: list[tuple[str, str, dict[str, Any]]] = []
-    alone = attention_units(design)
-    for name, values in alone.items() if unit is None else ():
-        result |= render_unit(name, values, bundle_hash)
+    alone = _parts_too(attention_units(design))
+    for name, values in alone.items():
+        if unit in (None, name):
+            result |= render_unit(name, values, bundle_hash)
     for name in units_of(design) if unit is None else [unit]:
         if name in STAND_ALONE:
             continue
@@ -634,6 +635,15 @@ def render(
     for template, module, names in jobs:
         result[f"{module}.v"] = _text(template, module, bundle_hash, names)
     return result
+
+
+def _parts_too(units: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Return units and those that they instantiate, with the parameters of each."""
+    found: dict[str, dict[str, int]] = {}
+    for name, values in units.items():
+        found[name] = values
+        found |= _parts_too(unit_parts(name, values))
+    return found
 
 
 def unit_parts(name: str, values: dict[str, int]) -> dict[str, dict[str, int]]:

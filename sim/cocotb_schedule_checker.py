@@ -9,7 +9,7 @@ import numpy as np
 
 from sgq_hw.sim.bench import Bench, draw_bits, generator, pack, settings
 
-ERR_INDEX, ERR_ROW_COUNT, ERR_ROW_LENGTH, ERR_SLOT = 5, 6, 7, 11
+ERR_INDEX, ERR_ROW_COUNT, ERR_ROW_LENGTH, ERR_SLOT, ERR_OWN = 5, 6, 7, 11, 14
 ERROR_LATENCY = 2
 
 
@@ -37,6 +37,7 @@ class Rules:
         self.slots: int = info["SLOTS"]
         self.nodes, self.last_input, self.aggregate = nodes, last_input, aggregate
         self.limit: int = info["row_edges" if aggregate else "row_nonzeros"]
+        self.own_first: bool = info["own_first"] and aggregate
         self.closed = [0] * self.pes
         self.entries: dict[tuple[int, int], int] = defaultdict(int)
 
@@ -52,6 +53,10 @@ class Rules:
             return row < self.nodes
         return (2 * row + bank % 2) * self.pes + bank // 2 < self.nodes
 
+    def own(self, pe: int, row: int) -> tuple[int, int]:
+        """Return bank and address of the node of a row."""
+        return (2 * pe + row % 2, row // 2) if self.banks > 1 else (0, row)
+
     def step(self, entries: Step, final: bool) -> int:
         """Follow a step; returns the error code of its worst fault, or 0."""
         faults = set()
@@ -63,6 +68,10 @@ class Rules:
                 faults.add(ERR_INDEX)
             if entry.last and ahead:
                 faults.add(ERR_SLOT)
+            read = (entry.bank if self.banks > 1 else 0, entry.row)
+            begins = entry.mac and not self.entries[pe, row]
+            if self.own_first and begins and read != self.own(pe, row):
+                faults.add(ERR_OWN)
             self.entries[pe, row] += entry.mac
             if self.entries[pe, row] > self.limit:
                 faults.add(ERR_ROW_LENGTH)
@@ -77,7 +86,7 @@ class Rules:
                 )
                 if self.closed[pe] < self.owned(pe) or still_open:
                     faults.add(ERR_ROW_COUNT)
-        order = (ERR_INDEX, ERR_SLOT, ERR_ROW_LENGTH, ERR_ROW_COUNT)
+        order = (ERR_INDEX, ERR_SLOT, ERR_OWN, ERR_ROW_LENGTH, ERR_ROW_COUNT)
         return next((code for code in order if code in faults), 0)
 
     def done(self) -> int:
@@ -181,6 +190,7 @@ class Checker:
         rng, slots = self.rng, rules.slots
         lengths = rng.integers(rules.limit, size=owned, endpoint=True)
         left = [int(rules.limit if rng.random() < 0.3 else length) for length in lengths]
+        begun: set[int] = set()
         found: list[Entry] = []
         row = 0
         while row < owned:
@@ -198,6 +208,12 @@ class Checker:
                 row += entry.last
             if entry.mac:
                 entry.bank, entry.row = self.operand(rules)
+                walked = row + bool(ahead) - entry.last
+                if rules.own_first and walked not in begun:
+                    entry.bank, address = rules.own(pe, walked)
+                    # A row too many may have an address that the field does not hold.
+                    entry.row = address % (1 << self.info["OPERAND_ROW_BITS"])
+                begun.add(walked)
             found.append(entry)
         return found
 
@@ -234,7 +250,10 @@ class Checker:
         entries = [entry for step in steps for entry in step]
         macs = [entry for entry in entries if entry.mac]
         lasts = [entry for entry in entries if entry.last]
-        if kind == "slot":
+        if kind == "own":
+            chosen = rng.choice(np.array(macs, object))
+            chosen.bank, chosen.row = self.operand(rules)
+        elif kind == "slot":
             rng.choice(np.array(lasts, object)).slot ^= 1
         elif kind == "open":
             rng.choice(np.array(lasts, object)).last = 0
@@ -254,7 +273,7 @@ class Checker:
         return steps
 
 
-KINDS = ("rows", "end", "slot", "length", "open", "index", "any")
+KINDS = ("rows", "end", "slot", "length", "open", "index", "own", "any")
 
 
 @cocotb.test()
@@ -278,7 +297,12 @@ async def faults_are_reported_once(dut: Any) -> None:
     checker = Checker(dut)
     await checker.start()
     found: dict[str, set[int]] = defaultdict(set)
-    kinds = [kind for kind in KINDS if kind != "slot" or checker.info["SLOTS"] > 1]
+    kinds = [
+        kind
+        for kind in KINDS
+        if (kind != "slot" or checker.info["SLOTS"] > 1)
+        and (kind != "own" or checker.info["own_first"])
+    ]
     for turn in range(checker.info["draws"] * 2):
         for kind in kinds:
             before = checker.codes.copy()
@@ -294,6 +318,7 @@ async def faults_are_reported_once(dut: Any) -> None:
     assert found["length"] == {ERR_ROW_LENGTH}
     assert found["open"]
     assert "slot" not in kinds or ERR_SLOT in found["slot"]
+    assert "own" not in kinds or found["own"] == {ERR_OWN}
     assert checker.ignored > 5
 
 

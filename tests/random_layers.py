@@ -91,6 +91,7 @@ MAX_BUILT_SHIFT = 31
 MAX_BUILT_ELU_BITS = 9
 """Tables of ELU with more bits would only be long to load."""
 MAX_BUILT_ATTENTION_BITS = 8
+MAX_BUILT_CHANNELS = 20
 MAX_HEADS = 9
 MAX_HEAD_CHANNELS = 9
 MAX_TABLE_LENGTH_BITS = 10
@@ -510,7 +511,8 @@ def random_layers(
     workload = _other_rows(rng, workload, manifest, "readout" in kinds)
     draft = _Draft(rng, manifest, Network(manifest, {}), workload, max_bits, windows, built)
     for index, kind in enumerate(kinds):
-        draft.append(kind, between(rng, 1, 8), index == len(kinds) - 1)
+        outputs = between(rng, 1, MAX_BUILT_CHANNELS if built else 8)
+        draft.append(kind, outputs, index == len(kinds) - 1)
     network = replace(draft.network, manifest=draft.manifest)
     labels = random_codes(rng, -1, draft.manifest.outputs - 1, workload.num_results)
     return validated(Bundle(network, replace(workload, labels=labels)))

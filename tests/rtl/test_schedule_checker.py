@@ -1,9 +1,11 @@
 """The schedule checker: schedules that keep the rules, and every fault planted in them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sgq_hw.render import render
 from tests.rtl.unit_runs import (
     UnitRun,
     expect_failure_of,
@@ -16,8 +18,11 @@ from tests.rtl.unit_runs import (
 UNIT = "schedule_checker"
 
 
-def job(pes: int, nodes: int = 13, draws: int = 12) -> UnitRun:
-    """Return the run; short rows and few nodes, so that faults are at every limit."""
+def job(pes: int, nodes: int = 13, draws: int = 12, own_first: bool = False) -> UnitRun:
+    """Return the run; short rows and few nodes, so that faults are at every limit.
+
+    With `own_first` rows of the graph begin with their own nodes, as AGNN has them.
+    """
     design = random_design(
         pes, pes=pes, lanes=4, nodes=3, layers=1, features=11, graph="one node",
         inputs="multi-bit", sparse_input=True,
@@ -26,14 +31,38 @@ def job(pes: int, nodes: int = 13, draws: int = 12) -> UnitRun:
     capacity = design.capacity
     settings = {
         "nodes": nodes, "row_edges": capacity.row_edges, "row_nonzeros": capacity.row_nonzeros,
-        "draws": draws,
+        "draws": draws, "own_first": own_first,
     }  # fmt: skip
-    return unit_run(UNIT, design, settings)
+    run = unit_run(UNIT, design, settings)
+    texts = render(design, "unit", unit=UNIT, changes={"has_agnn": own_first})
+    return replace(run, texts=texts)
 
 
 @pytest.mark.parametrize(("pes", "nodes"), [(1, 6), (2, 13), (8, 37), (8, 3)])
 def test_on_icarus(pes: int, nodes: int, tmp_path: Path) -> None:
     run_unit(job(pes, nodes), "icarus", tmp_path)
+
+
+@pytest.mark.parametrize(("pes", "nodes"), [(1, 6), (4, 13)])
+def test_rows_begin_with_their_node(pes: int, nodes: int, tmp_path: Path) -> None:
+    run_unit(job(pes, nodes, own_first=True), "icarus", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("is_aggregate && first", "first"),
+        ("&& first && read != own", "&& mac && read != own"),
+        ("slot == oldest_reg ? closed_reg : closed_reg + 1'b1", "closed_reg"),
+        ("closes ? closed_reg + 1'b1", "closes ? closed_reg + 2'd2"),
+        ("closed_reg         <= start ? {ROW_BITS{1'b0}} : ", "closed_reg         <= "),
+        ("own_row, PE_WIDE[PE_BITS-1:0]}", "own_row, {PE_BITS{1'b0}}}"),
+        ("any_own || ", ""),
+        ("any_own ? ERR_OWN : any_length ? ERR_ROW_LENGTH", "any_length ? ERR_ROW_LENGTH"),
+    ],
+)
+def test_a_planted_fault_of_own_nodes_is_found(old: str, new: str, tmp_path: Path) -> None:
+    expect_failure_of(mutated(job(4, own_first=True), old, new), tmp_path)
 
 
 @pytest.mark.parametrize(("pes", "nodes"), [(1, 5), (4, 16)])

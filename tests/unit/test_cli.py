@@ -254,7 +254,7 @@ def test_the_chain_and_its_json(place: Place) -> None:
 
 
 @pytest.mark.parametrize("model", ["gat", "agnn", "sage"])
-def test_other_models_have_a_golden_model_but_no_hardware(place: Place, model: str) -> None:
+def test_other_models(place: Place, model: str) -> None:
     code, stdout, stderr = place.call(f"train karate --model {model} --epochs 2 -o f.npz".split())
     assert (code, stderr) == (0, "")
     assert stdout.startswith(f"f.npz: {model} on karate, train ")
@@ -263,8 +263,10 @@ def test_other_models_have_a_golden_model_but_no_hardware(place: Place, model: s
     assert place.call("golden q4.npz --json golden.json".split())[0] == 0
     results = [place.read_json(f"{name}.json")["accuracy"] for name in ("quantize", "golden")]
     assert results[0] == results[1]
-    reason = f"no hardware for '{model}' layers yet"
-    assert_refused(place, "generate q4.npz -o rtl".split(), reason)
+    assert place.call("generate q4.npz --lanes 4 -o rtl".split())[0] == 0
+    place.call("budget q4.npz --json budget.json".split())
+    written = {entry["name"] for entry in place.read_json("budget.json")["memories"]}
+    assert ("exponential_memory" in written) == (model != "sage")
 
 
 def test_budget_says_whether_it_fits(place: Place) -> None:

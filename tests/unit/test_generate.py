@@ -17,8 +17,9 @@ from sgq_hw.generate import design_for, generate, generate_unit, load_generated
 from sgq_hw.graphs import load_graph
 from sgq_hw.quantize.config import BitConfig, LayerBits
 from sgq_hw.quantize.freeze import freeze
-from sgq_hw.render import UNITS, units_of
+from sgq_hw.render import STAND_ALONE, UNITS, units_of
 from tests.quantised import gcn_of, quantised
+from tests.random_layers import Kind, random_layers
 from tests.random_networks import gcn_layers, random_bundle
 
 
@@ -239,6 +240,29 @@ def test_large_shifts_are_built() -> None:
     assert design_for(bundle).total_bits <= 62
 
 
+ATTENTION_UNITS = {*STAND_ALONE, "lane_heads", "row_tracker"}
+
+
+def test_single_units_of_attention(bundle_path: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    networks: dict[str, tuple[Kind, ...]] = {"gat": ("gat", "gat"), "agnn": ("linear", "agnn")}
+    for name, kinds in networks.items():
+        bundle = random_layers(rng, kinds, nodes=9, self_loops=True, built=True)
+        save_bundle(tmp_path / f"{name}.npz", bundle)
+        whole = generate(tmp_path / f"{name}.npz", tmp_path / name, pes=2).sources
+        texts = {path.name: path.read_bytes() for path in whole}
+        for unit in ATTENTION_UNITS:
+            if f"sgq_{unit}.v" in texts:
+                written = generate_unit(tmp_path / f"{name}.npz", unit, tmp_path / unit, pes=2)
+                assert all(path.read_bytes() == texts[path.name] for path in written)
+    for unit, needs in {
+        "agnn_scores": "'agnn' layers", "gat_scores": "'gat' layers",
+        "elu": "ELU in 'gat' layers", "reciprocal": "'gat' or 'agnn' layers",
+    }.items():  # fmt: skip
+        text = refusal(generate_unit, bundle_path, unit, tmp_path / "unit")
+        assert text == f"--unit: {unit}: only designs with {needs} have it"
+
+
 def test_single_units(bundle_path: Path, tmp_path: Path) -> None:
     text = refusal(generate_unit, bundle_path, "toaster", tmp_path / "unit")
     assert text.startswith("--unit: unknown 'toaster'; known: accelerator, ")
@@ -255,7 +279,7 @@ def test_single_units(bundle_path: Path, tmp_path: Path) -> None:
     save_bundle(windowed, random_bundle(rng, nodes=10, layers=2, buckets=3, windows=True))
     whole = generate(windowed, tmp_path / "rtl", pes=2, streamed=True).sources
     texts = {path.name: path.read_bytes() for path in whole}
-    for unit in set(UNITS) - {"input_reader"}:
+    for unit in set(UNITS) - {"input_reader", *ATTENTION_UNITS}:
         written = generate_unit(windowed, unit, tmp_path / unit, pes=2, streamed=True)
         assert f"sgq_{unit}.v" in {path.name for path in written}
         assert all(path.read_bytes() == texts[path.name] for path in written)

@@ -265,7 +265,7 @@ def spelled(program: Program) -> list[str]:
 
 def test_passes_of_one_source_walk_together() -> None:
     layers: list[Layer] = [
-        gat(5, 12, 4), sage(12, 6), gin(6, 4, 4), agnn(4, SIGNED), linear(4, 3, SIGNED)
+        gat(5, 12, 4), sage(12, 6), gin(6, 4, 4), agnn(4, SIGNED), linear(4, 3, SIGNED),
     ]  # fmt: skip
     program = lowered(network(layers), lanes=4)
     assert spelled(program) == [
