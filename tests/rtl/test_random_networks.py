@@ -109,6 +109,7 @@ LAYER_BUILDS: dict[str, dict[str, object]] = {
                 "buckets": 1},
     "mixed-2": {"pes": 2, "lanes": 16, "kinds": ("gat", "sage", "agnn", "gat"), "buckets": 3,
                 "sparse_input": False},
+    "agnn-1": {"lanes": 2, "kinds": ("linear", "agnn"), "buckets": 1},
 }
 LAYER_DRAWS = 5
 
