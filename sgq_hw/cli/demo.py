@@ -13,6 +13,7 @@ from sgq_hw.cli.networks import golden, quantize, train
 
 @click.command()
 @click.argument("graph", default="karate")
+@click.option("--model", default="gcn", show_default=True, help="As of `train`.")
 @click.option("--bits", type=int, default=4, show_default=True)
 @click.option("--pes", type=int, default=1, show_default=True)
 @click.option("--lanes", type=int, default=16, show_default=True)
@@ -20,11 +21,12 @@ from sgq_hw.cli.networks import golden, quantize, train
 @seed_option
 @click.pass_context
 def demo(
-    context: click.Context, graph: str, bits: int, pes: int, lanes: int, output: Path, seed: int
+    context: click.Context, graph: str, model: str, bits: int, pes: int, lanes: int, output: Path,
+    seed: int,
 ) -> None:
     """Take GRAPH through the whole chain: train, quantise, generate, simulate, budget."""
     steps: list[tuple[click.Command, dict[str, Any]]] = [
-        (train, {"graph": graph, "output": output / "float.npz", "seed": seed}),
+        (train, {"graph": graph, "model": model, "output": output / "float.npz", "seed": seed}),
         (quantize, {"network": output / "float.npz", "bits": bits, "finetune": True,
                     "output": output / "quantised.npz", "seed": seed}),
         (golden, {"bundle": output / "quantised.npz", "json_path": output / "golden.json"}),
