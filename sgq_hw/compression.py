@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sgq_hw.bundle import Bundle
 from sgq_hw.design import address_bits
 from sgq_hw.formats import Format, Key
+from sgq_hw.layers import GatAttention
 
 FLOAT_BITS = 32
 
@@ -239,11 +240,20 @@ def charged_memory(bundle: Bundle) -> dict[str, int]:
         "graph": records * record_bits,
         "node_factors": workload.num_nodes * sum(table.bits for table in manifest.node_tables),
         "buckets": len(manifest.degree_splits) * address_bits(workload.num_nodes),
-        "features": live_bits(
-            steps, {tensor.name: tensor.payload_bits for tensor in tensors(bundle)}
-        ),
+        "features": live_bits(steps, _kept_bits(bundle)),
         "input": cheapest_input_bits(bundle),
     }
+
+
+def _kept_bits(bundle: Bundle) -> dict[str, int]:
+    """Return the bits of every result; to GAT's scores belongs the largest of each row."""
+    found = {tensor.name: tensor.payload_bits for tensor in tensors(bundle)}
+    for step in bundle.network.manifest.steps():
+        if isinstance(step.attention, GatAttention) and step.attention.bound == "row":
+            assert step.scores is not None
+            # Half as many as there are scores of targets and sources.
+            found[stage_name(step.scores)] += found[stage_name(step.scores)] // 2
+    return found
 
 
 def _ratio(chosen: list[Tensor]) -> float:

@@ -57,7 +57,7 @@ def test_sage_by_hand() -> None:
 
 
 def test_attention_by_hand() -> None:
-    """GAT keeps its scores, two columns a head; its tables are charged."""
+    """GAT keeps its scores, two columns a head, and a row's largest; its tables are charged."""
     bundle = karate("gat", 4)
     names = [tensor.name for tensor in tensors(bundle)]
     assert names[1:4] == ["layer0.combine", "layer0.score", "layer0.aggregate"]
@@ -66,7 +66,10 @@ def test_attention_by_hand() -> None:
     network = bundle.network
     exponentials = sum(4 * table.size for table in network.exponentials.values())
     elu = 4 * 2**3
-    assert charged_memory(bundle)["tables"] == exponentials + elu
+    charged = charged_memory(bundle)
+    assert charged["tables"] == exponentials + elu
+    # Scores, a row's largest, the 64 channels that are weighed (8 bits) and the means (4 bits).
+    assert charged["features"] == NODES * (8 * 3 * 12 + 64 * (8 + 4))
 
 
 @pytest.mark.parametrize(
