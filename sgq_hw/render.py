@@ -207,8 +207,6 @@ def parameters(design: Design) -> dict[str, int]:
         "WEIGHT_ADDR_BITS": weight_addr_bits,
         "OPERAND_BITS": design.operand_bits,
         "MULTIPLIED_BITS": design.multiplied_bits,
-        "ADDEND_BITS": design.addend_bits,
-        "FACTOR_BITS": design.addend_factor_bits,
         "OPERAND_ROW_BITS": max(
             address_bits(-(-weight_rows // design.banks)), address_bits(design.bank_rows)
         ),
@@ -233,6 +231,11 @@ def parameters(design: Design) -> dict[str, int]:
         "OUT_RESERVE": design.output_reserve,
         "COUNTER_BITS": COUNTER_BITS,
         "COUNTER_INDEX_BITS": address_bits(len(COUNTERS)),
+        **(
+            {"ADDEND_BITS": design.addend_bits, "FACTOR_BITS": design.addend_factor_bits}
+            if design.has_addend
+            else {}
+        ),
         **(_attention_parameters(design) if design.attention else {}),
         **(_activation_parameters(design) if design.activations else {}),
     }

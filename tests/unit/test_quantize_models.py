@@ -286,6 +286,9 @@ def test_isolated_nodes_are_in_the_lowest_bucket() -> None:
 def test_gat_has_no_windows_before_elu() -> None:
     model, graph = trained("gat")
     config = with_taq(uniform_config(8, ("gat", "gat")), ("gat", "gat"), SIGNED_TAQ)
+    assert (config.layers[0].combine, config.layers[0].aggregate) == (SIGNED_TAQ, 8)
+    first = msgspec.structs.replace(config.layers[0], aggregate=SIGNED_TAQ)
+    config = msgspec.structs.replace(config, layers=(first, config.layers[1]))
     with pytest.raises(InputError, match=r"^layers\[0\]\.aggregate: has no degree-aware bits: "):
         quantize(model, graph, config)
 
