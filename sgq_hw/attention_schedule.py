@@ -15,7 +15,6 @@ from sgq_hw.attention_timing import (
     agnn_latency,
     reciprocal_latency,
 )
-from sgq_hw.errors import InputError
 from sgq_hw.layers import AgnnAttention
 from sgq_hw.lowering import Attending, Pass
 
@@ -114,19 +113,19 @@ class AttentionTiming:
         """Words of the results' delay line."""
         return 1 << max(self.result_delays).bit_length()
 
+    def groups(self, rule: Attending) -> int:
+        """Return the groups in which the heads of a record are worked on."""
+        return -(-rule.heads // self.head_lanes)
+
     @staticmethod
     def of(design: "Design") -> "AttentionTiming":
         """Return the timing of a design with as few heads at once as keep up.
 
-        Raises:
-            InputError: more heads than any number of units keeps up with.
+        A unit for every lane always does: all heads of a word are then worked on as it comes.
         """
-        for head_lanes in range(1, design.lanes + 1):
-            if design.lanes % head_lanes == 0:
-                found = _timing(design, head_lanes)
-                if found is not None:
-                    return found
-        raise InputError(f"{design.attention[0].name}: too many heads for its channels")
+        divisors = (n for n in range(1, design.lanes + 1) if design.lanes % n == 0)
+        timings = (_timing(design, head_lanes) for head_lanes in divisors)
+        return next(found for found in timings if found is not None)
 
 
 def _timing(design: "Design", head_lanes: int) -> AttentionTiming | None:

@@ -13,15 +13,10 @@ def attention_units(design: Design) -> dict[str, Values]:
     if not design.attention:
         return {}
     timing = design.timing
-    heads = max(one.heads for one in design.attending)
-    groups = -(-heads // timing.head_lanes)
-    slots = 2 if design.pes > 1 else 1
+    groups, slots = design.head_groups, design.slots
     tag_bits = 3 + int(slots > 1)
     common = {"LANES": design.lanes, "CHUNK_BITS": address_bits(design.chunks)}
     shift_bits = count_bits(design.logit_bits)
-    word_tag_bits = count_bits(design.rows)
-    if design.buckets > 1:
-        word_tag_bits += address_bits(design.buckets)
     aligned_bits, mean_bits = design.mean_bits
     found: dict[str, Values] = {
         "attention_weights": {
@@ -37,7 +32,7 @@ def attention_units(design: Design) -> dict[str, Values]:
             "EXPONENT_BITS": count_bits(design.denominator_bits), "BIAS_BITS": design.bias_bits,
             "ALIGNED_BITS": aligned_bits, "TOTAL_BITS": mean_bits,
             "SHIFT_BITS": design.shift_bits, "OUT_BITS": design.out_bits,
-            "TAG_BITS": word_tag_bits,
+            "TAG_BITS": design.tag_bits,
         },
         "delay_line": {"WIDTH": design.step_bits, "DEPTH": timing.operand_depth},
     }  # fmt: skip
@@ -59,7 +54,7 @@ def attention_units(design: Design) -> dict[str, Values]:
         found["elu"] = {
             "LANES": design.lanes, "CODE_BITS": design.activation_bits,
             "DATA_BITS": design.out_bits, "TABLES": len(design.activations),
-            "TABLE_BITS": address_bits(len(design.activations)), "TAG_BITS": word_tag_bits,
+            "TABLE_BITS": address_bits(len(design.activations)), "TAG_BITS": design.tag_bits,
         }  # fmt: skip
     return found
 
@@ -71,9 +66,10 @@ def _cosine_widths(design: Design) -> Values:
     for step, one in zip(design.attention, design.attending, strict=True):
         if isinstance(one.rule, AgnnAttention):
             source = design.source_of(step)
-            magnitude = 1 << (source.bits - 1) if source.signed else (1 << source.bits) - 1
             norm_bits, score_bits = one.rule.norm_bits, one.rule.score_bits
-            bounds.append(agnn_bound(step.out_channels, magnitude, score_bits, norm_bits))
+            bounds.append(
+                agnn_bound(step.out_channels, source.magnitude, score_bits, norm_bits)
+            )
             # All logits are cut out of products as if their factor had the bits of the widest.
             wider = design.beta_bits - score_bits
             product_bits = max(product_bits, bounds[-1].product_bits + wider)

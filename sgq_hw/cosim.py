@@ -286,8 +286,7 @@ def simulate(
 
 def _part_of(design: Design, leader: int, chunk: int) -> tuple[int, int]:
     """Return the pass that writes a word of a walk's rows, and the word among its own."""
-    together = [step for step in design.passes if step.leader == leader]
-    found = [step for step in together if step.first_chunk <= chunk]
+    found = [step for step in design.walk(leader) if step.first_chunk <= chunk]
     return found[-1].index, chunk - found[-1].first_chunk
 
 

@@ -8,7 +8,7 @@ from sgq_hw.bundle import Workload
 from sgq_hw.design import FIFO_ADDR_BITS, Design
 from sgq_hw.fields import IntArray
 from sgq_hw.lowering import Pass
-from sgq_hw.mapping import map_for, map_workload
+from sgq_hw.mapping import map_for, map_in_order
 from sgq_hw.schedule import Schedule
 
 PASS_OVERHEAD = 14
@@ -82,9 +82,7 @@ def _pass_time(design: Design, workload: Workload, step: Pass, serial: bool) -> 
     )
     if walks_records:
         matrix = workload.indptr if step.front == "aggregate" else workload.x_indptr
-        source = mapping
-        if serial:
-            source = map_workload(workload, 1, order=design.order, own_first=design.has_agnn)
+        source = map_in_order(design, workload) if serial else mapping
         schedule = source.edges if step.front == "aggregate" else source.inputs
         records = _records(schedule, np.diff(matrix))
         if serial:

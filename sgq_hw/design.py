@@ -229,13 +229,13 @@ class Design:
         """The first pass of every walk."""
         return self.program.walks
 
-    def walk_length(self, leader: Pass) -> int:
-        """Return how many passes walk together with the first of them."""
-        return sum(step.leader == leader.index for step in self.passes)
+    def walk(self, leader: int) -> tuple[Pass, ...]:
+        """Return the passes that walk together, by the index of the first."""
+        return tuple(step for step in self.passes if step.leader == leader)
 
     def walk_channels(self, leader: Pass) -> int:
         """Return how many columns a walk multiplies: those of maxima do not count."""
-        together = (step for step in self.passes if step.leader == leader.index)
+        together = self.walk(leader.index)
         return sum(step.out_channels for step in together if step.operation != "maximum")
 
     @property
@@ -303,6 +303,16 @@ class Design:
     def rows(self) -> int:
         """Rows that a PE has room for."""
         return -(-self.capacity.nodes // self.pes)
+
+    @property
+    def slots(self) -> int:
+        """Rows that a PE has open at once."""
+        return 2 if self.pes > 1 else 1
+
+    @property
+    def tag_bits(self) -> int:
+        """Bits of what goes with a word through the epilogue: its row, and its degree bucket."""
+        return count_bits(self.rows) + (address_bits(self.buckets) if self.buckets > 1 else 0)
 
     @property
     def bank_rows(self) -> int:
@@ -498,6 +508,11 @@ class Design:
         rule = next(found)
         return rule.slope_code, rule.slope_shift
 
+    @property
+    def gat_logit_bits(self) -> int:
+        """Signed width of GAT's logits: sums of two scores, on the finer grid of the slope."""
+        return self.score_bits + 1 + self.slope[1]
+
     @cached_property
     def logit_bits(self) -> int:
         """Signed width of a logit."""
@@ -505,7 +520,7 @@ class Design:
             one.rule.score_bits for one in self.attending if isinstance(one.rule, AgnnAttention)
         ]
         if self.has_gat:
-            widths.append(self.score_bits + 1 + self.slope[1])
+            widths.append(self.gat_logit_bits)
         return max(widths)
 
     @cached_property
@@ -523,6 +538,11 @@ class Design:
             if isinstance(one.rule, AgnnAttention)
         )
         return max(signed_container(source.bits, source.signed) for source in sources)
+
+    @property
+    def head_groups(self) -> int:
+        """Groups of heads of the record that has most."""
+        return max(self.timing.groups(one) for one in self.attending)
 
     @cached_property
     def timing(self) -> AttentionTiming:
@@ -542,10 +562,7 @@ class Design:
     @cached_property
     def mean_bits(self) -> tuple[int, int]:
         """Proved widths of the weighted mean and of its rounded sum."""
-        magnitude = max(
-            (1 << (source.bits - 1)) if source.signed else (1 << source.bits) - 1
-            for source in map(self.source_of, self.attention)
-        )
+        magnitude = max(source.magnitude for source in map(self.source_of, self.attention))
         bias_bits = self.bias_bits if self.has_bias else 0
         attention_bound(
             self.capacity.row_edges, self.attention_bits, magnitude, bias_bits, self.largest_shift
@@ -696,10 +713,9 @@ class Design:
                        "auto"),
             ]  # fmt: skip
         if self.has_agnn:
-            slots = 2 if self.pes > 1 else 1
             found.append(
                 Memory("own_memory", "delay", self.lanes * self.cosine_bits,
-                       slots << address_bits(self.chunks), "auto", copies=self.pes)
+                       self.slots << address_bits(self.chunks), "auto", copies=self.pes)
             )  # fmt: skip
         if self.activations:
             found.append(
@@ -905,7 +921,7 @@ def largest_index_shift(design: Design, rule: GatAttention | AgnnAttention) -> i
     """Return the largest shift of a difference of logits that the hardware takes: their width."""
     if isinstance(rule, AgnnAttention):
         return rule.score_bits
-    return design.score_bits + 1 + rule.slope_shift
+    return design.gat_logit_bits
 
 
 def _check_order(order: tuple[int, ...], capacity: Capacity) -> None:
@@ -942,7 +958,6 @@ def _check_attention(design: Design) -> None:
         raise InputError(f"{first}: {error}") from error
     if widest_mean > MAX_BITS:
         raise InputError(f"{first}: means of {widest_mean} bits; {MAX_BITS} are supported")
-    _ = design.timing  # refuses more heads than any number of units keeps up with
 
 
 def make_design(

@@ -117,19 +117,18 @@ def default_capacity(
     """
     check_pes(pes)
     workload, manifest = bundle.workload, bundle.network.manifest
-    order, own = memory_order(manifest), own_first(manifest)
+    order = memory_order(manifest)
+    mapping = map_workload(workload, pes, order=order, own_first=own_first(manifest))
     values = {
         "nodes": workload.num_nodes,
         "edges": edge_record_count(workload),
-        "edge_words": map_workload(workload, pes, order=order, own_first=own).edges.steps,
+        "edge_words": mapping.edges.steps,
         "row_edges": max(1, int(np.diff(workload.indptr).max(initial=0))),
         "row_nonzeros": max(1, int(np.diff(workload.x_indptr).max(initial=0))),
         "input_words": 0,
     }
     if inputs_on_chip:
-        values["input_words"] = map_workload(
-            workload, pes, order=order, own_first=own
-        ).inputs.steps
+        values["input_words"] = mapping.inputs.steps
     if order:
         assert workload.buckets is not None
         sizes = np.bincount(workload.buckets, minlength=len(order))

@@ -72,7 +72,7 @@ def result_lines(
         order = mapping.in_place if walked else np.arange(workload.num_nodes)
         rows = mapping.placement.local[order]
         words = []
-        for part in design.passes[step.index : step.index + design.walk_length(step)]:
+        for part in design.walk(step.index):
             codes = pass_codes(design.passes, part, workload, trace)[order]
             # Exponents are data: a retrained network may bring others than the design's own.
             windows = windows_of(manifest, part)

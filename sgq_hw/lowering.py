@@ -203,6 +203,12 @@ class Pass:
         return 0 if self.attention is None else self.attention.score_chunks
 
     @property
+    def magnitude(self) -> int:
+        """Largest absolute value of a word of the result."""
+        low, high = code_range(self.bits, self.signed)
+        return max(-low, high)
+
+    @property
     def limit_low(self) -> int:
         """Least stored code."""
         return min(low for low, _ in self.limits)

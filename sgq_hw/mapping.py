@@ -141,6 +141,11 @@ def map_for(design: "Design", workload: Workload, *, serial: bool = False) -> Ma
     return _mapped(workload, design.pes, serial, design.order, design.direct, design.has_agnn)
 
 
+def map_in_order(design: "Design", workload: Workload) -> Mapping:
+    """Return the mapping of unscheduled records: one PE, row by row."""
+    return map_workload(workload, 1, order=design.order, own_first=design.has_agnn)
+
+
 def map_onto(design: "Design", workload: Workload, loaded: Workload) -> Mapping:
     """Return the mapping of other inputs on a graph that is loaded: its nodes keep their places."""
     placement = map_for(design, loaded).placement

@@ -40,7 +40,7 @@ from sgq_hw.host import (
 from sgq_hw.layers import AgnnAttention, GatAttention, Step
 from sgq_hw.lowering import Pass
 from sgq_hw.manifest import Manifest
-from sgq_hw.mapping import Mapping, map_for, map_onto, map_workload
+from sgq_hw.mapping import Mapping, map_for, map_in_order, map_onto
 from sgq_hw.words import join_words
 
 
@@ -267,7 +267,7 @@ def serial_records(
 def serial_edges(design: Design, workload: Workload) -> Words:
     """Return the unscheduled records of a graph."""
     edge = design.manifest.edge
-    in_order = map_workload(workload, 1, order=design.order, own_first=design.has_agnn)
+    in_order = map_in_order(design, workload)
     return serial_records(
         in_order.edges, in_order.places[workload.indices], workload.edge_codes,
         design.serial_bits["node"], 0 if edge is None else edge.bits,
@@ -345,8 +345,7 @@ def _graph_words(
 ) -> Words:
     """Return the words of a load packet that belongs to the graph."""
     if target.kind == "graph":
-        pes = 1 if serial else design.pes
-        mapping = map_workload(workload, pes, order=design.order, own_first=design.has_agnn)
+        mapping = map_in_order(design, workload) if serial else map_for(design, workload)
         size = [workload.num_nodes, mapping.edges.steps, *mapping.bounds]
         return pack_words(np.array([size]), 32)
     if target.kind == "edges":
@@ -441,7 +440,7 @@ def input_words(
     if design.sparse_input and serial:
         value = design.input_record.find("value")
         return serial_records(
-            map_workload(workload, 1, order=design.order).inputs, columns, workload.x_codes,
+            map_in_order(design, workload).inputs, columns, workload.x_codes,
             design.serial_bits["channel"], value.bits if value else 0,
         )  # fmt: skip
     if design.sparse_input:

@@ -155,7 +155,7 @@ def parameters(design: Design) -> dict[str, int]:
         "PE_BITS": address_bits(design.pes),
         "BANKS": design.banks,
         "BANK_BITS": address_bits(design.banks),
-        "SLOTS": 2 if design.pes > 1 else 1,
+        "SLOTS": design.slots,
         "LANES": design.lanes,
         "STREAM_BITS": design.stream_bits,
         "VALUE_BITS": design.value_bits,
@@ -184,7 +184,7 @@ def parameters(design: Design) -> dict[str, int]:
         "PLACE_BITS": address_bits(design.rows * design.pes),
         "ROWS": design.rows,
         "ROW_BITS": count_bits(design.rows),
-        "TAG_BITS": count_bits(design.rows) + (bucket_bits if design.buckets > 1 else 0),
+        "TAG_BITS": design.tag_bits,
         "INPUT_BITS": count_bits(max(widest_input, design.lanes)),
         "INPUT_ADDRESS_BITS": address_bits(-(-channels // design.banks)),
         "INPUT_RECORD_BITS": design.input_record.bits,
@@ -243,40 +243,30 @@ def parameters(design: Design) -> dict[str, int]:
 
 def _attention_parameters(design: Design) -> dict[str, int]:
     timing = design.timing
-    heads = max(one.heads for one in design.attending)
-    groups = -(-heads // timing.head_lanes)
-    aligned_bits, mean_bits = design.mean_bits
+    heads = design.head_groups * timing.head_lanes
     found = {
         "HEAD_LANES": timing.head_lanes,
-        "HEADS": groups * timing.head_lanes,
-        "HEAD_BITS": address_bits(groups * timing.head_lanes),
-        "GROUPS": groups,
-        "GROUP_BITS": address_bits(groups),
+        "HEADS": heads,
+        "HEAD_BITS": address_bits(heads),
+        "GROUP_BITS": address_bits(design.head_groups),
         "TABLES": len(design.attention),
         "TABLE_SELECT_BITS": address_bits(len(design.attention)),
         "TABLE_ADDR_BITS": address_bits(len(design.attention) << design.table_bits),
-        "INDEX_BITS": design.table_bits,
         "ATTENTION_BITS": design.attention_bits,
         "LOGIT_BITS": design.logit_bits,
         "INDEX_SHIFT_BITS": count_bits(design.logit_bits),
-        "DENOMINATOR_BITS": design.denominator_bits,
         "RECIPROCAL_EXPONENT_BITS": count_bits(design.denominator_bits),
         "NUMERATOR_BITS": design.numerator_bits,
-        "ALIGNED_BITS": aligned_bits,
-        "MEAN_BITS": mean_bits,
         "OPERAND_DELAY_BITS": address_bits(timing.operand_depth),
         "RESULT_DELAY_BITS": address_bits(timing.result_depth),
         "OPERAND_DELAY_DEPTH": timing.operand_depth,
         "RESULT_DELAY_DEPTH": timing.result_depth,
-        "STEP_BITS": design.step_bits,
-        "RESULT_BITS": design.result_bits,
     }
     if design.has_gat:
-        _, slope_shift = design.slope
         found |= {
             "SCORE_BITS": design.score_bits,
             "SCORE_CHUNKS": max(step.score_chunks for step in design.passes),
-            "GAT_LOGIT_BITS": design.score_bits + 1 + slope_shift,
+            "GAT_LOGIT_BITS": design.gat_logit_bits,
         }
     if design.has_agnn:
         found |= {"BETA_BITS": design.beta_bits, "COSINE_BITS": design.cosine_bits}
@@ -378,7 +368,7 @@ def _regions(design: Design) -> list[dict[str, Any]]:
 
 def _row_settings(design: Design, step: Pass) -> dict[str, Any]:
     """Return what a pass needs beside its sums: rows' own words, delays, numbers of tables."""
-    rule = step.attention
+    rule, walk = step.attention, design.walk(step.leader)
     row_a = step.addend_region
     row_b = None
     if rule is not None and rule.score_chunks:
@@ -387,8 +377,8 @@ def _row_settings(design: Design, step: Pass) -> dict[str, Any]:
         "row_a": row_a,
         "row_b": row_b,
         "bypass": design.bypasses(step),
-        "alone": design.walk_length(design.passes[step.leader]) == 1,
-        "walk_bias": any(one.has_bias for one in design.passes if one.leader == step.leader),
+        "alone": len(walk) == 1,
+        "walk_bias": any(one.has_bias for one in walk),
         "elu_number": design.activations.index(step) if step.elu else 0,
     }
     if design.attention:
@@ -396,7 +386,7 @@ def _row_settings(design: Design, step: Pass) -> dict[str, Any]:
         found |= {
             "operand_delay": timing.operand_delays[step.index],
             "result_delay": timing.result_delays[step.index],
-            "last_group": 0 if rule is None else -(-rule.heads // timing.head_lanes) - 1,
+            "last_group": 0 if rule is None else timing.groups(rule) - 1,
         }
     return found
 
