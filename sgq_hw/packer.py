@@ -41,6 +41,7 @@ from sgq_hw.layers import AgnnAttention, GatAttention, Step
 from sgq_hw.lowering import Pass
 from sgq_hw.manifest import Manifest
 from sgq_hw.mapping import Mapping, map_for, map_in_order, map_onto
+from sgq_hw.pass_results import stage_of
 from sgq_hw.words import join_words
 
 
@@ -276,8 +277,7 @@ def serial_edges(design: Design, workload: Workload) -> Words:
 
 def _constant_words(design: Design, manifest: Manifest, step: Pass) -> Words:
     """Return the constants of a pass, for this network."""
-    stages = {stage.key: stage for stage in manifest.steps()}
-    stage = stages.get(step.key)
+    stage = stage_of(manifest, step)
     values = {"shift": step.shift, "layer_multiplier": step.layer_multiplier}
     windows: tuple[Window, ...] = ()
     if stage is not None:

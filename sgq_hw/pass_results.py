@@ -7,14 +7,20 @@ from sgq_hw.fields import IntArray
 from sgq_hw.formats import Epilogue, Window
 from sgq_hw.golden.attention_unit import row_maxima
 from sgq_hw.golden.network import Trace
+from sgq_hw.layers import Step
 from sgq_hw.lowering import Pass
 from sgq_hw.manifest import Manifest
 
 
+def stage_of(manifest: Manifest, step: Pass) -> Step | None:
+    """Return the stage of a network that a pass works for; None for a maximum."""
+    return next((stage for stage in manifest.steps() if stage.key == step.key), None)
+
+
 def epilogue_of(manifest: Manifest, step: Pass) -> Epilogue | None:
     """Return the epilogue of a network's stage that a pass works for; None for a maximum."""
-    found = {stage.key: stage.epilogue for stage in manifest.steps()}
-    return found.get(step.key)
+    stage = stage_of(manifest, step)
+    return None if stage is None else stage.epilogue
 
 
 def windows_of(manifest: Manifest, step: Pass) -> tuple[Window, ...]:
